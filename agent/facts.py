@@ -1,0 +1,25 @@
+"""What the agent knows about itself; each part of the program keeps its own fields up to date."""
+
+from msgspec import Struct
+
+
+class Facts(Struct, kw_only=True):
+    """Read by the `agent` probe. None means not known (yet)."""
+
+    config_version: int = 0
+    outbox_records: int = 0
+    outbox_oldest_s: float | None = None
+    """Age of the oldest record that waits; None when none waits."""
+    outbox_dropped_context: int = 0
+    outbox_dropped_light: int = 0
+    outbox_dropped_heavy: int = 0
+    outbox_dropped_rare: int = 0
+    outbox_quarantined: int = 0
+    disk_free_bytes: int | None = None
+    degraded: bool = False
+    """The outbox has no disk and keeps its records in memory."""
+    clock_offset_ms: float | None = None
+    reconnects: int = 0
+    restarts: int | None = None
+    last_exit: str | None = None
+    cert_days_left: float | None = None

@@ -1,0 +1,1 @@
+"""The probes, by name: one file each, found in one dict."""

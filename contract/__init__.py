@@ -1,0 +1,1 @@
+"""What two Wanggan programs must agree on: records, messages, topics and stored names. No I/O, no settings."""

@@ -1,0 +1,1 @@
+"""Rollups, scores, verdicts and the weekly report."""

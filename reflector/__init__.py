@@ -1,0 +1,1 @@
+"""The measurement server that agents test against."""

@@ -1,0 +1,1 @@
+"""A virtual fleet with scripted faults and known truth."""
