@@ -9,10 +9,10 @@ import functools
 import json
 import operator
 import re
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from contract.messages import MAX_BYTES, MAX_RECORDS, VERSION, Ack, Batch, Status
 from contract.record import RECORDS, Record
@@ -54,7 +54,8 @@ class Decoded(Struct, kw_only=True):
 
 _T = TypeVar("_T")
 _AnyRecord: Any = functools.reduce(operator.or_, RECORDS.values())
-_StrictBatch: Any = msgspec.defstruct("_StrictBatch", [("records", list[_AnyRecord])], bases=(Batch,), kw_only=True)
+_AnyRecords: Any = Annotated[list[_AnyRecord], Meta(min_length=1, max_length=MAX_RECORDS)]
+_StrictBatch: Any = msgspec.defstruct("_StrictBatch", [("records", _AnyRecords)], bases=(Batch,), kw_only=True)
 _strict_decoder: Final = msgspec.json.Decoder(_StrictBatch)
 _encoder: Final = msgspec.json.Encoder()
 
