@@ -1,0 +1,1 @@
+"""Benchmarks and the proof that nothing is lost. Each is a program: `python -m bench.<name> --help`."""
