@@ -1,8 +1,35 @@
-"""The agent's configuration: strict TOML. Unknown keys, wrong types and duplicate jobs are errors with their path."""
+"""The agent's configuration: strict TOML. Every mistake is one message with its path and the fix.
 
-from typing import Annotated
+A job's probe has settings of its own; they stand flat among the job's keys. Relative file names are relative to the
+configuration file.
+"""
 
+import difflib
+import stat
+import tomllib
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar, cast
+
+import msgspec
 from msgspec import Meta, Struct
+
+from agent.probe import NameServer, Need, Settings, Target
+from agent.probes import PROBES
+from contract import messages
+from contract.fields import AgentId, Interface, Slug
+from contract.record import NO_TARGET
+from contract.record import Target as TargetName
+
+MAX_JOBS: Final = 200
+"""As many as a status message may announce."""
+
+
+_S = TypeVar("_S", bound=Struct)
+
+
+class ConfigError(ValueError):
+    """A configuration that must not be used; the text says where and what to do."""
 
 
 class Mqtt(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -29,3 +56,311 @@ class OutboxLimits(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True
     max_days: Annotated[int, Meta(ge=1, le=14)] = 14
     hold_s: Annotated[float, Meta(gt=0, le=10)] = 10.0
     """Longest time that a record waits in memory without an acknowledgement before it is committed."""
+
+
+class Job(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """One probe, again and again. Identity is (probe, target, interface, provider, resolver)."""
+
+    probe: Slug
+    period_s: Annotated[float, Meta(ge=1, le=86_400)]
+    target: TargetName = NO_TARGET
+    interface: Interface
+    """None in the file takes that of the agent."""
+    provider: Slug | None = None
+    resolver: Slug | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=120)]
+    """Deadline of one run; None in the file takes the probe's own."""
+    settings: Settings = Settings()
+    """The probe's own, of its own type."""
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, str]:
+        return self.probe, self.target, self.interface, self.provider or "", self.resolver or ""
+
+
+class Config(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """A whole agent."""
+
+    agent: AgentId
+    state: str
+    """Folder of the outbox and of what has to outlive a restart."""
+    version: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    """Grows with every change; stamped on every batch."""
+    interface: Interface | None = None
+    """Of every job that names none."""
+    mqtt: Mqtt
+    outbox: OutboxLimits = OutboxLimits()
+    targets: dict[Slug, Target] = {}
+    resolvers: dict[Slug, NameServer] = {}
+    jobs: list[Job] = []
+
+    def announced(self) -> list[messages.Job]:
+        """The jobs as the status message tells them."""
+        return [
+            messages.Job(
+                probe=job.probe,
+                target=job.target,
+                role=self.targets[job.target].role if job.target != NO_TARGET else None,
+                interface=job.interface,
+                provider=job.provider,
+                resolver=job.resolver,
+                period_s=job.period_s,
+            )
+            for job in self.jobs
+        ]
+
+
+def load(path: Path) -> Config:
+    """Read and check a file.
+
+    :raises ConfigError: for anything that is wrong with it, or with the files that it names.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text") from error
+    try:
+        return parse(text, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse(text: str, folder: Path) -> Config:
+    """A configuration from its text; file names in it are relative to `folder`.
+
+    :raises ConfigError: with the path of the first mistake.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}") from error
+    _check_keys(table, _names(Config), "")
+    targets = {name: make_target(row, f"targets.{name}") for name, row in _tables(table, "targets")}
+    resolvers = {name: make_name_server(row, f"resolvers.{name}") for name, row in _tables(table, "resolvers")}
+    interface = _value(table["interface"], Interface, "interface") if "interface" in table else None
+    rows = table.get("jobs", [])
+    if not isinstance(rows, list) or len(rows) > MAX_JOBS:
+        raise ConfigError(f"jobs: expected at most {MAX_JOBS} tables; write each as [[jobs]]")
+    jobs = [_job(row, f"jobs[{i}]", interface, targets, resolvers, folder) for i, row in enumerate(rows)]
+    _check_duplicates(jobs)
+    rest = {key: value for key, value in table.items() if key not in ("targets", "resolvers", "jobs", "mqtt", "outbox")}
+    if "mqtt" not in table:
+        raise ConfigError("mqtt: missing; add [mqtt] with the broker's host")
+    config = _struct(
+        Config,
+        rest
+        | {
+            "mqtt": _mqtt(table["mqtt"], folder),
+            "outbox": _struct(OutboxLimits, table.get("outbox", {}), "outbox"),
+            "targets": targets,
+            "resolvers": resolvers,
+            "jobs": jobs,
+        },
+        "",
+    )
+    return msgspec.structs.replace(config, state=str(folder / config.state))
+
+
+def make_target(row: Any, path: str) -> Target:
+    """:raises ConfigError: with `path` in front."""
+    target = _struct(Target, row, path)
+    if target.name is None:
+        raise ConfigError(f"{path}: nothing to measure; give it a host or a url")
+    return target
+
+
+def make_name_server(row: Any, path: str) -> NameServer:
+    """:raises ConfigError: with `path` in front."""
+    server = _struct(NameServer, row, path)
+    try:
+        ip_address(server.address)
+    except ValueError:
+        raise ConfigError(f"{path}.address: {server.address!r} is no IP address; a resolver has no name") from None
+    return server
+
+
+def make_job(row: dict[str, Any], path: str, targets: dict[str, Target], resolvers: dict[str, NameServer]) -> Job:
+    """One job from its table, `interface` included.
+
+    :raises ConfigError: with `path` in front.
+    """
+    return _job(row, path, None, targets, resolvers, Path())
+
+
+def _job(
+    row: Any,
+    path: str,
+    interface: str | None,
+    targets: dict[str, Target],
+    resolvers: dict[str, NameServer],
+    folder: Path,
+) -> Job:
+    if not isinstance(row, dict):
+        raise ConfigError(f"{path}: expected a table; write [[jobs]]")
+    if "probe" not in row:
+        raise ConfigError(f"{path}.probe: missing; one of {', '.join(PROBES)}")
+    probe = PROBES.get(row["probe"]) if isinstance(row["probe"], str) else None
+    if probe is None:
+        raise ConfigError(f"{path}.probe: no such probe{_suggestion(row['probe'], PROBES)}; one of {', '.join(PROBES)}")
+    own = _names(probe.settings)
+    common = [name for name in _names(Job) if name != "settings"]
+    _check_keys(row, [*common, *own], path)
+    settings = _struct(probe.settings, {key: value for key, value in row.items() if key in own}, path)
+    settings = _with_files(settings, folder, path)
+    fields = {key: value for key, value in row.items() if key in common}
+    fields = {"interface": interface, "timeout_s": probe.timeout_s} | fields
+    if fields["interface"] is None:
+        raise ConfigError(f"{path}.interface: missing; name it here, or once for all jobs at the top of the file")
+    job = _struct(Job, fields | {"settings": settings}, path)
+    _check_needs(job, probe.needs, path, targets, resolvers)
+    if settings.least_s() > job.timeout_s:
+        raise ConfigError(
+            f"{path}: a run takes {settings.least_s():g} s, longer than timeout_s = {job.timeout_s:g}; "
+            "send fewer or raise timeout_s"
+        )
+    return job
+
+
+def _check_needs(
+    job: Job, needs: frozenset[Need], path: str, targets: dict[str, Target], resolvers: dict[str, NameServer]
+) -> None:
+    wants_target = "host" in needs or "url" in needs
+    if job.target != NO_TARGET and job.target not in targets:
+        raise ConfigError(
+            f"{path}.target: no such target{_suggestion(job.target, targets)}; add [targets.{job.target}]"
+        )
+    if wants_target and job.target == NO_TARGET:
+        raise ConfigError(f"{path}.target: missing; {job.probe} needs the name of one of [targets]")
+    if "url" in needs and targets[job.target].url is None:
+        raise ConfigError(f"{path}.target: {job.probe} needs a page; add url to [targets.{job.target}]")
+    if job.resolver is not None and job.resolver not in resolvers:
+        raise ConfigError(
+            f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}; add [resolvers.{job.resolver}]"
+        )
+    if "resolver" in needs and job.resolver is None:
+        raise ConfigError(f"{path}.resolver: missing; {job.probe} needs the name of one of [resolvers]")
+
+
+def _check_duplicates(jobs: list[Job]) -> None:
+    first: dict[tuple[str, ...], int] = {}
+    for i, job in enumerate(jobs):
+        if job.identity in first:
+            raise ConfigError(
+                f"jobs[{i}]: the same job as jobs[{first[job.identity]}] (equal probe, target, interface, provider "
+                "and resolver): their records would overwrite each other; remove one or give it another target"
+            )
+        first[job.identity] = i
+
+
+def _mqtt(row: Any, folder: Path) -> Mqtt:
+    mqtt = _struct(Mqtt, row, "mqtt")
+    if mqtt.host.startswith("-"):
+        raise ConfigError("mqtt.host: a host name never starts with '-'")
+    if not mqtt.tls and not _is_this_machine(mqtt.host):
+        raise ConfigError("mqtt.tls: false is only for a broker on this machine; use TLS, or host = '127.0.0.1'")
+    if (mqtt.cert_file is None) != (mqtt.key_file is None):
+        raise ConfigError("mqtt: cert_file and key_file belong together; give both or none")
+    return _with_files(mqtt, folder, "mqtt")
+
+
+def _with_files(row: _S, folder: Path, path: str) -> _S:
+    """`row` with the files that it names (keys in ``_file``) found and checked."""
+    found: dict[str, str] = {}
+    for name in row.__struct_fields__:
+        value = getattr(row, name)
+        if name.endswith("_file") and value is not None:
+            file = folder / value
+            _check_file(file, f"{path}.{name}", secret=name in ("key_file", "password_file"))
+            found[name] = str(file)
+    return msgspec.structs.replace(row, **found)
+
+
+def _check_file(file: Path, path: str, *, secret: bool) -> None:
+    try:
+        mode = file.stat().st_mode
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{path}: {file}: {error.strerror}") from error
+    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path}: {file} can be read by others; run: chmod 600 {file}")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _struct(kind: type[_S], row: Any, path: str) -> _S:
+    """`row` as `kind`, field by field, so that a mistake is named by its path."""
+    if not isinstance(row, dict):
+        raise ConfigError(f"{path}: expected a table; write [{path}]")
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    _check_keys(row, list(fields), path)
+    for name, field in fields.items():
+        if field.required and name not in row:
+            raise ConfigError(f"{_join(path, name)}: missing{_why(kind, name)}")
+    values = {name: _value(value, fields[name].type, _join(path, name)) for name, value in row.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _value(value: Any, kind: Any, path: str) -> Any:
+    if isinstance(value, Struct) or (isinstance(value, dict | list) and value and _holds_structs(value)):
+        return value  # checked already, where its path was known
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        reason = str(error).replace(" - at `$`", "")
+        raise ConfigError(f"{path}: {reason[:1].lower()}{reason[1:]}, not {value!r}") from error
+
+
+def _holds_structs(value: dict[str, Any] | list[Any]) -> bool:
+    members = value.values() if isinstance(value, dict) else value
+    return all(isinstance(member, Struct) for member in members)
+
+
+def _tables(table: dict[str, Any], key: str) -> list[tuple[str, Any]]:
+    """The named tables under `key`."""
+    rows = table.get(key, {})
+    if not isinstance(rows, dict):
+        raise ConfigError(f"{key}: expected tables; write [{key}.NAME]")
+    for name in rows:
+        _value(name, Slug, f"{key}.{name}")
+    return list(rows.items())
+
+
+def _check_keys(row: dict[str, Any], known: list[str], path: str) -> None:
+    for key in row:
+        if key not in known:
+            hint = _suggestion(key, known) or f"; known keys: {', '.join(known)}"
+            raise ConfigError(f"{_join(path, key)}: unknown key{hint}")
+
+
+def _suggestion(word: Any, known: Any) -> str:
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _why(kind: type[Struct], name: str) -> str:
+    """What to write where a key is missing."""
+    fixes = {
+        (Target, "role"): "; say what it stands for on the path: gateway, core, internet or service",
+        (Config, "agent"): "; the agent's id, which is its MQTT user name",
+        (Config, "state"): "; the folder that keeps the outbox",
+    }
+    return cast(dict[tuple[type[Struct], str], str], fixes).get((kind, name), f"; add {name} = ...")
+
+
+def _names(kind: type[Struct]) -> list[str]:
+    return list(kind.__struct_fields__)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

@@ -23,3 +23,7 @@ class Facts(Struct, kw_only=True):
     restarts: int | None = None
     last_exit: str | None = None
     cert_days_left: float | None = None
+    loop_lag_p95_ms: float | None = None
+    """How late the event loop wakes a sleeper, over the last minute."""
+    cpu_read: tuple[float, float] | None = None
+    """Boot seconds and CPU seconds of the last `agent` record: the start of the next one's `cpu_ratio`."""

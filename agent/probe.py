@@ -5,27 +5,53 @@ A probe is one async function: it gets its own settings and a Context and return
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from agent.clock import Clock
 from agent.facts import Facts
 from contract.values import Values
-from contract.vocabulary import Flag, Reason
+from contract.vocabulary import Flag, Reason, Role
+
+Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9._:%-]*$", max_length=253)]
+"""A name or an address; never starts with ``-``, which some tool could take for an option."""
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Failure(Exception):
-    """A slot that did not end `ok`. The runner takes the outcome from the reason.
+    """A slot that did not end `ok`. The runner takes the outcome from the reason and the values from the Context."""
 
-    `values` are what was measured before it failed; they are kept.
-    """
-
-    def __init__(self, reason: Reason, detail: str | None = None, values: Values | None = None) -> None:
+    def __init__(self, reason: Reason, detail: str | None = None) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason: Reason = reason
         self.detail = detail
-        self.values = values
+
+
+class Target(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """Something on the path that is measured."""
+
+    role: Role
+    host: Host | None = None
+    """Name or address; None takes that of `url`."""
+    port: Port | None = None
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x20]+$", max_length=1000)] | None = None
+    """A page, for the probes that fetch one."""
+
+    @property
+    def name(self) -> str | None:
+        """`host`, else the host of `url`; None when there is neither."""
+        return self.host or (urlsplit(self.url).hostname if self.url else None)
+
+
+class NameServer(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """A resolver that a job asks."""
+
+    address: Host
+    """An address, never a name."""
+    port: Port = 53
 
 
 class Context(Struct, kw_only=True):
@@ -37,12 +63,26 @@ class Context(Struct, kw_only=True):
     facts: Facts
     timeout_s: float
     """The runner ends the probe then; its own network time-outs end earlier."""
+    target: Target | None = None
+    """What the job measures; None for a probe that has no target."""
+    resolver: NameServer | None = None
+    """The name server that the job asks; None for a probe that asks none."""
     flags: list[Flag] = []
     """The probe adds its cautions here."""
+    values: Values | None = None
+    """What was measured so far. The runner keeps it when the probe fails or has to be ended."""
 
 
 class Settings(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """What every probe's own settings have in common: a probe subclasses it, unknown keys are errors."""
+
+    def least_s(self) -> float:
+        """The time that a run takes when everything is well; its deadline may not be earlier."""
+        return 0.0
+
+
+Need = Literal["host", "url", "resolver", "interface"]
+"""What a job has to name: a target with a host, a target with a url, a resolver; an interface that carries packets."""
 
 
 class Probe(NamedTuple):
@@ -52,5 +92,6 @@ class Probe(NamedTuple):
     measure: Callable[[Any, Context], Awaitable[Values]]
     timeout_s: float
     """Deadline of one run unless the job sets its own."""
+    needs: frozenset[Need] = frozenset()
     heavy: bool = False
     """Heavy probes (throughput, video) run one at a time per uplink; at most four light ones run beside it."""

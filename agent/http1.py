@@ -1,0 +1,137 @@
+"""The receiving side of one HTTP/1.1 exchange (RFC 9112): head, then body up to a cap."""
+
+import asyncio
+from typing import Final
+
+from msgspec import Struct
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+
+
+class Malformed(Exception):
+    """The other side does not speak HTTP/1.x, or not soundly."""
+
+
+class Head(Struct, frozen=True):
+    """Status line and header fields; names in lower case, the last of equal names wins."""
+
+    version: str
+    """``1.1`` or ``1.0``."""
+    status: int
+    fields: dict[str, str]
+
+
+class Stream:
+    """A StreamReader in which every wait for bytes is bounded.
+
+    :raises TimeoutError: no byte for `idle_s`.
+    :raises ConnectionResetError: the other side closed in the middle.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, idle_s: float) -> None:
+        self._reader = reader
+        self._idle_s = idle_s
+        self._ahead = b""
+
+    async def first_byte(self) -> None:
+        """Return when the answer begins."""
+        self._ahead = await self._read(1)
+        if not self._ahead:
+            raise ConnectionResetError("closed without an answer")
+
+    async def line(self) -> bytes:
+        """One line without its end."""
+        try:
+            async with asyncio.timeout(self._idle_s):
+                line = await self._reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionResetError("closed in the middle of the answer") from error
+        except asyncio.LimitOverrunError as error:
+            raise Malformed("a line without end") from error
+        line, self._ahead = self._ahead + line, b""
+        return line.rstrip(b"\r\n")
+
+    async def some(self, at_most: int) -> bytes:
+        """What there is, at least one byte; empty at the end of the stream."""
+        return await self._read(at_most)
+
+    async def _read(self, at_most: int) -> bytes:
+        async with asyncio.timeout(self._idle_s):
+            return await self._reader.read(at_most)
+
+
+async def read_head(stream: Stream) -> Head:
+    """The head of the final answer; informational ones (1xx) are passed over."""
+    while True:
+        head = await _read_one_head(stream)
+        if head.status >= 200:
+            return head
+
+
+async def _read_one_head(stream: Stream) -> Head:
+    start = (await stream.line()).decode("latin-1")
+    protocol, _, rest = start.partition(" ")
+    status = rest[:3]
+    if not protocol.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
+        raise Malformed(f"not an HTTP/1 answer: {start[:40]!r}")
+    fields: dict[str, str] = {}
+    size = len(start)
+    while line := await stream.line():
+        size += len(line)
+        if size > MAX_HEAD_BYTES:
+            raise Malformed("a head without end")
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            fields[name.strip().lower()] = value.strip()
+    return Head(protocol.removeprefix("HTTP/"), int(status), fields)
+
+
+async def read_body(stream: Stream, head: Head, cap_bytes: int) -> tuple[bytes, bool]:
+    """At most `cap_bytes` of the body, and whether there was more."""
+    body = bytearray()
+    if head.status in (204, 304):
+        return bytes(body), False
+    if "chunked" in head.fields.get("transfer-encoding", "").lower():
+        return await _read_chunks(stream, cap_bytes)
+    length = _length(head)
+    wanted = cap_bytes + 1 if length is None else min(length, cap_bytes)
+    while len(body) < wanted:
+        data = await stream.some(wanted - len(body))
+        if not data:
+            if length is None:
+                return bytes(body), False
+            raise ConnectionResetError(f"closed after {len(body)} of {length} bytes")
+        body += data
+    return bytes(body[:cap_bytes]), length is None or length > cap_bytes
+
+
+async def _read_chunks(stream: Stream, cap_bytes: int) -> tuple[bytes, bool]:
+    body = bytearray()
+    while True:
+        digits = (await stream.line()).partition(b";")[0].strip()
+        try:
+            left = int(digits, 16)
+        except ValueError:
+            raise Malformed(f"bad chunk size {digits[:20]!r}") from None
+        if left < 0:
+            raise Malformed(f"bad chunk size {digits[:20]!r}")
+        if left == 0:
+            return bytes(body), False
+        while left:
+            if len(body) >= cap_bytes:
+                return bytes(body), True
+            data = await stream.some(min(left, cap_bytes - len(body)))
+            if not data:
+                raise ConnectionResetError("closed in the middle of a chunk")
+            body += data
+            left -= len(data)
+        await stream.line()
+
+
+def _length(head: Head) -> int | None:
+    text = head.fields.get("content-length")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise Malformed(f"bad content-length {text[:20]!r}")
+    return int(text)

@@ -1,0 +1,172 @@
+"""One probe, now: the smoke test and the support tool. Needs no configuration."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from agent import config
+from agent.clock import SystemClock
+from agent.config import Config, ConfigError, Job
+from agent.facts import Facts
+from agent.probe import NameServer, Target
+from agent.probes import PROBES
+from agent.runner import Runner
+from contract.record import NO_TARGET, Record
+
+_PERIOD_S: Final = 60.0
+"""Of a job that runs once: any."""
+_PAGE: Final = "https://www.gov.cn/"
+"""What web and dns ask for when nothing was named."""
+_RESOLV_CONF: Final = Path("/etc/resolv.conf")
+_ROUTES: Final = Path("/proc/net/route")
+
+
+class Plan(NamedTuple):
+    """A job and what its names mean."""
+
+    job: Job
+    targets: dict[str, Target]
+    resolvers: dict[str, NameServer]
+
+
+async def measure(plan: Plan) -> Record:
+    """Run it and return its Record."""
+    records: list[Record] = []
+    runner = Runner(
+        "once",
+        [plan.job],
+        targets=plan.targets,
+        resolvers=plan.resolvers,
+        clock=SystemClock(),
+        facts=Facts(),
+        submit=lambda record, _: records.append(record),
+    )
+    await runner.once()
+    return records[0]
+
+
+def plan(probe: str, *, settled: Config | None, target: str | None, server: str | None, interface: str | None) -> Plan:
+    """What the command line asks for: a job of the configuration when that has one, else one made up here.
+
+    `target` is the name of a configured target, else a host or a URL. `server` is where to send packets: the target
+    itself, or, for dns, the resolver.
+
+    :raises ConfigError: when something is missing or makes no sense.
+    """
+    targets = dict(settled.targets) if settled else {}
+    resolvers = dict(settled.resolvers) if settled else {}
+    row = _configured(probe, settled, target if target in targets else None)
+    needs = PROBES[probe].needs
+    if "resolver" in needs and server is not None:
+        resolvers["server"] = _server(server)
+        row["resolver"] = "server"
+    elif server is not None:
+        target = f"http://{server}/" if "url" in needs else server
+    if target in targets:
+        row["target"] = target
+    elif ("host" in needs or "url" in needs) and (target is not None or "target" not in row):
+        name, made = _target(probe, target)
+        targets[name] = made
+        row["target"] = name
+    if "resolver" in needs and "resolver" not in row:
+        resolvers["system"] = NameServer(address=_system_resolver())
+        row["resolver"] = "system"
+    if interface is not None:
+        row["interface"] = interface
+    elif "interface" not in row:
+        row["interface"] = (settled.interface if settled else None) or _interface_of(row, targets, resolvers)
+    return Plan(config.make_job(row, f"once {probe}", targets, resolvers), targets, resolvers)
+
+
+def _configured(probe: str, settled: Config | None, target: str | None) -> dict[str, Any]:
+    """The table of the first such job, of `target` when one is named; else an empty one."""
+    fitting = [job for job in (settled.jobs if settled else []) if job.probe == probe and target in (None, job.target)]
+    row: dict[str, Any] = {"probe": probe, "period_s": _PERIOD_S}
+    if fitting:
+        job = fitting[0]
+        named = {"target": job.target, "interface": job.interface, "provider": job.provider, "resolver": job.resolver}
+        row |= {name: value for name, value in named.items() if value is not None}
+        row |= {"timeout_s": job.timeout_s}
+        row |= {name: getattr(job.settings, name) for name in job.settings.__struct_fields__}
+    return row
+
+
+def _target(probe: str, text: str | None) -> tuple[str, Target]:
+    """A target from a host, a host with a port or a URL, named after the host."""
+    if text is None and probe == "latency":
+        text = _gateway() or "127.0.0.1"
+    text = text or _PAGE
+    url = text if "://" in text else f"http://{text}/" if PROBES[probe].needs & {"url"} else None
+    row: dict[str, Any] = {"role": "service"}
+    if url is not None:
+        row["url"] = url
+        row["host"] = urlsplit(url).hostname
+        row["port"] = _port_of(url)
+    else:
+        row["host"], row["port"] = _host_and_port(text)
+    row = {name: value for name, value in row.items() if value is not None}
+    host = str(row.get("host", "target"))
+    name = re.sub(r"[^a-z0-9._-]", "-", host.lower()).strip("-._")[:60] or "target"
+    return name, config.make_target(row, f"target {text!r}")
+
+
+def _server(text: str) -> NameServer:
+    host, port = _host_and_port(text)
+    return config.make_name_server({"address": host} | ({"port": port} if port else {}), f"--server {text!r}")
+
+
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    """``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address."""
+    if text.count(":") > 1 and not text.startswith("["):
+        return text, None
+    parts = urlsplit(f"//{text}")
+    return parts.hostname or text, _port_of(f"//{text}")
+
+
+def _port_of(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError as error:
+        raise ConfigError(f"{url!r}: {error}") from error
+
+
+def _system_resolver() -> str:
+    try:
+        lines = _RESOLV_CONF.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver":
+            return words[1]
+    raise ConfigError(f"{_RESOLV_CONF} names no resolver; give one with --server")
+
+
+def _default_route() -> tuple[str, str] | None:
+    """Interface and gateway of the IPv4 default route."""
+    try:
+        rows = [line.split() for line in _ROUTES.read_text().splitlines()[1:]]
+    except OSError:
+        return None
+    for row in rows:
+        if row[1] == "00000000" and row[7] == "00000000":
+            return row[0], socket.inet_ntoa(bytes.fromhex(row[2])[::-1])
+    return None
+
+
+def _gateway() -> str | None:
+    route = _default_route()
+    return route[1] if route else None
+
+
+def _interface_of(row: dict[str, Any], targets: dict[str, Target], resolvers: dict[str, NameServer]) -> str:
+    """The one that the kernel would use: `lo` towards this machine, else that of the default route."""
+    where = resolvers.get(row.get("resolver", ""))
+    target = targets.get(row.get("target", NO_TARGET))
+    host = where.address if where else target.name if target else None
+    if host == "localhost" or (host or "").startswith("127.") or host == "::1":
+        return "lo"
+    route = _default_route()
+    return route[0] if route else "lo"
