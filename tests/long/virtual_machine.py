@@ -86,18 +86,29 @@ class Kernel(NamedTuple):
 def debian_kernel(cache: Path) -> Kernel:
     """Debian's current kernel for amd64 from `cache`, downloaded (70 MB) the first time.
 
-    :raises subprocess.CalledProcessError: when apt cannot get it; `apt-get update` helps when the index is old.
+    :raises LookupError: when apt does not know it.
+    :raises subprocess.CalledProcessError: when apt cannot get it.
     """
+    try:
+        return _cached_kernel(cache)
+    except (LookupError, subprocess.CalledProcessError):
+        if os.geteuid() != 0:
+            raise
+        _run("apt-get", "--quiet=2", "update", deadline_s=300)  # an old index names packages that are gone
+        return _cached_kernel(cache)
+
+
+def _cached_kernel(cache: Path) -> Kernel:
     depends = _run("apt-cache", "depends", "--important", KERNEL)
     match = re.search(r"Depends: (linux-image-(\S+-amd64))$", depends, re.MULTILINE)
     if match is None:
-        raise LookupError(f"apt-cache knows no {KERNEL}: run apt-get update on a Debian system")
+        raise LookupError(f"apt-cache knows no {KERNEL}: this needs Debian on amd64, and apt-get update")
     package, version = match.groups()
     folder = cache / package
     if not folder.exists():
         fresh = cache / f"{package}.{os.getpid()}"
         fresh.mkdir(parents=True)
-        _run("apt-get", "--quiet", "--option=APT::Sandbox::User=root", "download", package, cwd=fresh, deadline_s=300)
+        _run("apt-get", "--quiet=2", "--option=APT::Sandbox::User=root", "download", package, cwd=fresh, deadline_s=300)
         [archive] = fresh.glob("*.deb")
         _run("dpkg-deb", "--extract", str(archive), str(fresh), deadline_s=120)
         archive.unlink()
