@@ -9,12 +9,12 @@ import stat
 import tomllib
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.probe import NameServer, Need, Settings, Target
+from agent.probe import Host, NameServer, Need, Port, Settings, Target, Url
 from agent.probes import PROBES
 from contract import messages
 from contract.fields import AgentId, Interface, Slug
@@ -35,8 +35,8 @@ class ConfigError(ValueError):
 class Mqtt(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """How to reach the broker. Secrets are in files, never in the configuration itself."""
 
-    host: Annotated[str, Meta(min_length=1, max_length=253)]
-    port: Annotated[int, Meta(ge=1, le=65535)] = 8883
+    host: Host
+    port: Port = 8883
     tls: bool = True
     """False only for a broker on this machine."""
     ca_file: str | None = None
@@ -203,7 +203,9 @@ def _job(
         raise ConfigError(f"{path}.probe: missing; one of {', '.join(PROBES)}")
     probe = PROBES.get(row["probe"]) if isinstance(row["probe"], str) else None
     if probe is None:
-        raise ConfigError(f"{path}.probe: no such probe{_suggestion(row['probe'], PROBES)}; one of {', '.join(PROBES)}")
+        raise ConfigError(
+            f"{path}.probe: no such probe{_suggestion(row['probe'], PROBES)}; there are {', '.join(PROBES)}"
+        )
     own = _names(probe.settings)
     common = [name for name in _names(Job) if name != "settings"]
     _check_keys(row, [*common, *own], path)
@@ -229,7 +231,7 @@ def _check_needs(
     wants_target = "host" in needs or "url" in needs
     if job.target != NO_TARGET and job.target not in targets:
         raise ConfigError(
-            f"{path}.target: no such target{_suggestion(job.target, targets)}; add [targets.{job.target}]"
+            f"{path}.target: no such target{_suggestion(job.target, targets)}, or add [targets.{job.target}]"
         )
     if wants_target and job.target == NO_TARGET:
         raise ConfigError(f"{path}.target: missing; {job.probe} needs the name of one of [targets]")
@@ -237,7 +239,7 @@ def _check_needs(
         raise ConfigError(f"{path}.target: {job.probe} needs a page; add url to [targets.{job.target}]")
     if job.resolver is not None and job.resolver not in resolvers:
         raise ConfigError(
-            f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}; add [resolvers.{job.resolver}]"
+            f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}, or add [resolvers.{job.resolver}]"
         )
     if "resolver" in needs and job.resolver is None:
         raise ConfigError(f"{path}.resolver: missing; {job.probe} needs the name of one of [resolvers]")
@@ -256,8 +258,6 @@ def _check_duplicates(jobs: list[Job]) -> None:
 
 def _mqtt(row: Any, folder: Path) -> Mqtt:
     mqtt = _struct(Mqtt, row, "mqtt")
-    if mqtt.host.startswith("-"):
-        raise ConfigError("mqtt.host: a host name never starts with '-'")
     if not mqtt.tls and not _is_this_machine(mqtt.host):
         raise ConfigError("mqtt.tls: false is only for a broker on this machine; use TLS, or host = '127.0.0.1'")
     if (mqtt.cert_file is None) != (mqtt.key_file is None):
@@ -317,8 +317,31 @@ def _value(value: Any, kind: Any, path: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        reason = str(error).replace(" - at `$`", "")
-        raise ConfigError(f"{path}: {reason[:1].lower()}{reason[1:]}, not {value!r}") from error
+        wanted = next((words for pattern, words in _WORDS.items() if repr(pattern) in str(error)), None)
+        if get_origin(kind) is Literal:
+            wanted = f"one of {', '.join(get_args(kind))}"
+        raise ConfigError(f"{path}: {_expected(str(error), wanted)}, not {value!r}") from error
+
+
+def _expected(message: str, wanted: str | None) -> str:
+    """msgspec's words without its own path; `wanted` in place of a regular expression."""
+    reason = message.partition(" - at ")[0].partition(", got ")[0]
+    return f"expected {wanted}" if wanted else reason[:1].lower() + reason[1:]
+
+
+def _pattern(kind: Any) -> str:
+    return str(get_args(kind)[1].pattern)
+
+
+_WORDS: Final = {
+    _pattern(AgentId): "3 to 32 of a-z, 0-9 and - ('all' is taken)",
+    _pattern(Slug): "a name of a-z, 0-9, dot, - and _",
+    _pattern(TargetName): "a name of a-z, 0-9, dot, - and _",
+    _pattern(Interface): "an interface name",
+    _pattern(Host): "a host name or an address, which never starts with '-'",
+    _pattern(Url): "an address that starts with http:// or https://",
+}
+"""What people are told instead of a regular expression."""
 
 
 def _holds_structs(value: dict[str, Any] | list[Any]) -> bool:

@@ -18,6 +18,8 @@ from contract.vocabulary import Flag, Reason, Role
 Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9._:%-]*$", max_length=253)]
 """A name or an address; never starts with ``-``, which some tool could take for an option."""
 
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x20]+$", max_length=1000)]
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -37,7 +39,7 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     host: Host | None = None
     """Name or address; None takes that of `url`."""
     port: Port | None = None
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x20]+$", max_length=1000)] | None = None
+    url: Url | None = None
     """A page, for the probes that fetch one."""
 
     @property
