@@ -8,7 +8,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from wanggan.tether import tethered
 
@@ -53,7 +53,7 @@ class Child:
             if loop.time() - started_s >= SETTLED_S:
                 wait_s = FIRST_WAIT_S
             if wait_s == FIRST_WAIT_S:
-                say(f"{self.name} {_ending(code)}, starting it again{_last_line(self.log)} (log: {self.log})")
+                say(f"{self.name} {_ending(code)}, starting it again{self.last_words()} (log: {self.log})")
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             self.restarts += 1
@@ -74,15 +74,37 @@ class Child:
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
+    async def output(self) -> bytes:
+        """Run it once; what it wrote to standard output."""
+        with self._open_log() as log:
+            self._process = await self._start(PIPE, log)
+        output, _ = await self._process.communicate()
+        return output
+
+    def last_words(self) -> str:
+        """The last line of its log, after a colon; empty when there is none."""
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 4096))
+            lines = [line.strip() for line in file.read().decode(errors="replace").split("\n")]
+            said = [line for line in lines if line]
+            return f": {said[-1][:200]}" if said else ""
+        return ""
+
     async def _run(self) -> int:
+        with self._open_log() as log:
+            self._process = await self._start(log, log)
+        return await self._process.wait()
+
+    def _open_log(self) -> IO[bytes]:
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        with self.log.open("ab") as log:
-            # Its own process group: Ctrl-C in a terminal reaches `up` alone, which stops the children in order.
-            self._process = await asyncio.create_subprocess_exec(
-                *tethered(self.argv), stdin=DEVNULL, stdout=log, stderr=log, env=self._env, process_group=0
-            )
-        return await self._process.wait()
+        return self.log.open("ab")
+
+    async def _start(self, stdout: int | IO[bytes], log: IO[bytes]) -> Process:
+        # Its own process group: Ctrl-C in a terminal reaches `up` alone, which stops the children in order.
+        return await asyncio.create_subprocess_exec(
+            *tethered(self.argv), stdin=DEVNULL, stdout=stdout, stderr=log, env=self._env, process_group=0
+        )
 
 
 class Sweeper:
@@ -113,13 +135,3 @@ def program(*arguments: str) -> list[str]:
 
 def _ending(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def _last_line(log: Path) -> str:
-    """The last thing that it said, for people."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return f": {said[-1][:200]}" if said else ""
-    return ""

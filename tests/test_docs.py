@@ -1,0 +1,86 @@
+"""Documentation that cannot lie: commands, options, probes and links are checked against the code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contract.values import VALUES
+from wanggan.main import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def help_of(*words: str) -> str:
+    answer = subprocess.run(
+        [sys.executable, "-P", "-m", "wanggan", *words, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return answer.stdout
+
+
+def words_of(command: str) -> list[str]:
+    """The sub-commands that its help lists."""
+    listed = help_of(command).partition("positional arguments:")[2].partition("\noptions:")[0]
+    return re.findall(r"^    ([a-z][a-z-]*)\b", listed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_every_command_is_in_the_readme(readme: Path) -> None:
+    text = readme.read_text()
+    for command in COMMANDS:
+        words = words_of(command)
+        for word in words or [""]:
+            assert f"wanggan {command} {word}".strip() in text, f"{readme.name} lacks `wanggan {command} {word}`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_and_options_in_pages_exist(page: Path) -> None:
+    for line in re.findall(r"^\s*(?:\.venv/bin/)?(wanggan [^#\n]+)", _code(page.read_text()), re.MULTILINE):
+        first, *rest = line.split()[1:]
+        if first.startswith("-"):
+            continue
+        assert first in COMMANDS, f"{page.name}: {line}"
+        words = words_of(first)
+        told = help_of(first, rest[0]) if rest and rest[0] in words else help_of(first)
+        for option in re.findall(r"(?<![\w-])--[a-z-]+", line):
+            assert option in told, f"{page.name}: {option} in: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", page.read_text()):
+        target = (link[0] or link[1]).partition("#")[0]
+        if target and "://" not in target and not target.startswith("mailto:"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_make_targets_in_the_readme_exist(readme: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z-]+)", _code(readme.read_text())):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_both_readmes_have_the_same_skeleton() -> None:
+    def skeleton(path: Path) -> list[str]:
+        return [line.split(" ", 1)[0] for line in path.read_text().splitlines() if re.match(r"#+ |```", line)]
+
+    assert skeleton(READMES[0]) == skeleton(READMES[1])
+
+
+def test_every_probe_that_pages_name_is_in_the_contract() -> None:
+    documented = re.findall(r"^## `?([a-z_]+)`?$", (ROOT / "docs/probes.md").read_text(), re.MULTILINE)
+    assert documented
+    assert set(documented) <= set(VALUES)
+
+
+def _code(markdown: str) -> str:
+    return "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", markdown, re.DOTALL | re.MULTILINE))

@@ -1,0 +1,230 @@
+"""The house is in order: packages, pages, make targets, and a probe's five parts."""
+
+import importlib
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.probes import PROBES
+from contract.record import RECORDS
+from contract.series import SERIES
+from contract.values import VALUES
+
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
+PROGRAMS = {name for name in PACKAGES if "." not in name}
+
+
+def tracked() -> list[Path]:
+    """Every file that belongs to the project, those too that are not committed yet."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(errors="replace")
+
+
+# Packages
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_is_ours_and_not_a_namesake(package: str) -> None:
+    found = importlib.import_module(package).__file__
+    assert found is not None
+    assert Path(found) == ROOT / package.replace(".", "/") / "__init__.py"
+
+
+def test_every_package_is_in_the_build() -> None:
+    folders = {init.parent for init in ROOT.glob("*/__init__.py")} | {
+        init.parent for program in PROGRAMS for init in (ROOT / program).rglob("__init__.py")
+    }
+    names = {str(folder.relative_to(ROOT)).replace("/", ".") for folder in folders}
+    assert names - {"tests", "bench"} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_a_program_is_typed_for_others(program: str) -> None:
+    assert (ROOT / program / "py.typed").exists()
+
+
+def test_the_checks_look_at_every_program() -> None:
+    assert set(PROJECT["tool"]["mypy"]["packages"]) == PROGRAMS
+    assert set(PROJECT["tool"]["importlinter"]["root_packages"]) == PROGRAMS
+
+
+def test_data_files_of_packages_are_in_the_build() -> None:
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    for file in tracked():
+        package = ".".join(file.parent.relative_to(ROOT).parts)
+        holders = [name for name in PACKAGES if package == name or package.startswith(f"{name}.")]
+        if file.suffix == ".py" or not holders:
+            continue
+        holder = max(holders, key=len)
+        inside = file.relative_to(ROOT / holder.replace(".", "/"))
+        patterns = [*data.get("*", []), *data.get(holder, [])]
+        assert any(inside.match(pattern) for pattern in patterns), f"{file} would be missing in the wheel"
+
+
+def test_every_test_folder_is_a_package() -> None:
+    folders = {file.parent for file in (ROOT / "tests").rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
+
+
+# Requirements
+
+
+def test_every_requirement_is_pinned() -> None:
+    pins = {_canonical(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}
+    named = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]]
+    for extra in PROJECT["project"]["optional-dependencies"].values():
+        named += extra
+    wanted = {_canonical(re.split(r"[\[<>=!~ ;]", requirement)[0]) for requirement in named} - {"wanggan"}
+    assert wanted <= pins
+
+
+def test_constraints_are_pins_and_name_no_place() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+", line), line
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+TOOLS = {
+    "mosquitto": "mosquitto",
+    "influxd": "influxdb",
+    "victoria-metrics": "victoria-metrics",
+    "chromium": "chromium",
+    "ip": "iproute2",
+    "unshare": "util-linux",
+    "setsid": "util-linux",
+    "setpriv": "util-linux",
+    "nsenter": "util-linux",
+    "mount": "mount",
+    "tc": "iproute2",
+    "nft": "nftables",
+    "iptables": "iptables",
+    "iperf3": "iperf3",
+    "dnsmasq": "dnsmasq-base",
+    "nginx": "nginx-light",
+    "ping": "iputils-ping",
+    "fping": "fping",
+    "irtt": "irtt",
+    "openssl": "openssl",
+    "faketime": "faketime",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mkfs.ext4": "e2fsprogs",
+}
+"""Programs that tests may start, and the Debian package of each."""
+
+
+def test_every_package_that_tests_need_is_installed_by_make() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    installed = set(re.findall(r"^\t([a-z0-9.+-]+)(?: \\)?$", makefile, re.MULTILINE))
+    needed = {"mount": "always there", "e2fsprogs": "always there"}
+    for file in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        if file == Path(__file__):
+            continue
+        for tool, package in TOOLS.items():
+            if re.search(rf"""["'](?:/usr/s?bin/)?{re.escape(tool)}["'],? ?""", text_of(file)) and _is_program(
+                tool, text_of(file)
+            ):
+                needed.setdefault(package, f"{tool} in {file.relative_to(ROOT)}")
+    missing = {package: why for package, why in needed.items() if package not in installed and why != "always there"}
+    assert missing == {}
+
+
+def _is_program(tool: str, text: str) -> bool:
+    """Whether the word is the first of an argument list, a path, or asked of `which`."""
+    word = rf"""["'](?:/usr/s?bin/)?{re.escape(tool)}["']"""
+    return re.search(rf"\[\s*{word}|/usr/s?bin/{re.escape(tool)}|which\({word}|exec\(\s*{word}", text) is not None
+
+
+def test_make_needs_nothing_but_what_it_names() -> None:
+    listed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode == 0
+    words = {line.split()[0] for line in listed.stdout.splitlines()}
+    assert {"up", "test", "test-long", "check", "bench"} <= words
+    assert (ROOT / ".ci/run").read_text().endswith("exec make test\n")
+
+
+# Pages
+
+FOREIGN = [
+    re.compile(pattern)
+    for pattern in (
+        r"\.\./shared",
+        r"/work/",
+        r"/tmp/team",
+        r"(?i)pypi\.(?:org|python)",
+        r"(?i)pythonhosted",
+        r"(?i)index[-_]url",
+        r"(?i)tsinghua|aliyun",
+    )
+]
+"""The project stands alone: no workplace, and no registry that a reader might not reach."""
+
+
+def test_no_file_names_a_place_outside_the_project() -> None:
+    own = {Path(__file__)}
+    found = {
+        f"{file.relative_to(ROOT)}: {match.group()}"
+        for file in tracked()
+        if file not in own
+        for pattern in FOREIGN
+        for match in pattern.finditer(text_of(file))
+    }
+    assert found == set()
+
+
+def test_the_changelog_has_an_unreleased_heading_with_its_contract_part() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    unreleased = text.split("\n## ")[1]
+    assert unreleased.startswith("[Unreleased]") or unreleased.startswith("Unreleased")
+    assert "### Contract" in unreleased
+
+
+def test_the_index_of_decisions_names_every_page_and_no_other() -> None:
+    folder = ROOT / "docs/decisions"
+    pages = {page.name for page in folder.glob("[0-9]*.md")}
+    linked = re.findall(r"\]\(([0-9]{4}-[a-z0-9-]+\.md)\)", (folder / "README.md").read_text())
+    assert sorted(linked) == sorted(pages)
+    for page in sorted(pages):
+        text = (folder / page).read_text()
+        assert text.startswith(f"# {page[:4]} "), page
+        for heading in ("## Context", "## Decision", "## Consequence"):
+            assert heading in text, f"{page} lacks {heading!r}"
+
+
+# A probe's five parts
+
+
+@pytest.mark.parametrize("probe", sorted(PROBES))
+def test_a_probe_has_all_its_parts(probe: str) -> None:
+    assert probe in VALUES, "contract/values.py: its struct"
+    assert probe in SERIES, "contract/series.py: its entry"
+    assert (ROOT / f"agent/probes/{probe}.py").exists()
+    assert _tests_of(probe), f"tests/agent/test_{probe}.py"
+    for outcome in ("ok", "failed"):
+        assert (ROOT / f"tests/contract/golden/v1/{probe}.{outcome}.json").exists()
+    example = tomllib.loads((ROOT / "docs/agent.example.toml").read_text())
+    assert probe in {job["probe"] for job in example["jobs"]}, "docs/agent.example.toml: a sample job"
+    assert re.search(rf"^#+ `?{probe}`?", (ROOT / "docs/probes.md").read_text(), re.MULTILINE), "docs/probes.md"
+
+
+def _tests_of(probe: str) -> list[Path]:
+    folder = ROOT / "tests/agent"
+    return [*folder.glob(f"test_{probe}.py"), *folder.glob(f"**/test_{probe}*.py")]
+
+
+def test_every_probe_of_the_contract_has_golden_messages() -> None:
+    golden = {file.name for file in (ROOT / "tests/contract/golden/v1").glob("*.json")}
+    assert {f"{probe}.{outcome}.json" for probe in RECORDS for outcome in ("ok", "failed")} <= golden

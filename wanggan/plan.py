@@ -1,0 +1,129 @@
+"""What `wanggan up` measures on this machine, and the configuration files that say so."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from typing import Any, Final, NamedTuple
+
+from wanggan.network import Gateway
+
+AGENT: Final = "local"
+"""Id of the one agent."""
+COLLECTOR: Final = "collector"
+"""The collector's user name at the broker."""
+
+PERIOD_S: Final = 10
+PACKETS: Final = 10
+LATE_S: Final = 1.0
+"""A train of 10 packets at 100 ms is over well before its next slot."""
+LOOPBACK: Final = "lo"
+
+PUBLIC_SITES: Final = {"gov-cn": "www.gov.cn", "baidu": "www.baidu.com"}
+"""Public targets by name: asked only where they can be reached."""
+ASKED: Final = "gov-cn"
+"""Whose address the resolvers are asked for."""
+REACH_S: Final = 3.0
+
+
+class Plan(NamedTuple):
+    """Everything around this machine that will be measured."""
+
+    reflector_port: int
+    gateway: Gateway | None
+    resolvers: Sequence[str]
+    public: Sequence[str]
+    """Names of :data:`PUBLIC_SITES`."""
+
+    @property
+    def interfaces(self) -> list[str]:
+        return [LOOPBACK, *([self.gateway.interface] if self.gateway else [])]
+
+    def describe(self) -> list[str]:
+        """For people, one thing each."""
+        return [
+            "the reflector on this machine",
+            *([f"the gateway {self.gateway.address} ({self.gateway.interface})"] if self.gateway else []),
+            *(f"the resolver {address}" for address in self.resolvers),
+            *(PUBLIC_SITES[name] for name in self.public),
+        ]
+
+
+async def reachable(gateway: Gateway | None) -> list[str]:
+    """The public sites that answer within :data:`REACH_S`, through the default route."""
+    if gateway is None:
+        return []
+    async with asyncio.TaskGroup() as group:
+        tasks = {
+            name: group.create_task(_answers(host, gateway.interface), name=f"reach {host}")
+            for name, host in PUBLIC_SITES.items()
+        }
+    return [name for name, task in tasks.items() if task.result()]
+
+
+async def _answers(host: str, interface: str) -> bool:
+    from agent.probe import Failure
+    from agent.resolver import resolve
+    from agent.tcp import connect
+
+    try:
+        async with asyncio.timeout(REACH_S):
+            addresses = await resolve(host, interface)
+            (await connect(addresses[0], 443, interface, REACH_S)).close()
+    except (Failure, OSError, TimeoutError):
+        return False
+    return True
+
+
+def agent_configuration(plan: Plan, broker_port: int, state: str, password_file: str) -> str:
+    """The agent's TOML."""
+    targets: dict[str, dict[str, Any]] = {
+        "reflector": {
+            "role": "core",
+            "host": "127.0.0.1",
+            "port": plan.reflector_port,
+            "url": f"http://127.0.0.1:{plan.reflector_port}/",
+        }
+    }
+    train = {"packets": PACKETS, "late_s": LATE_S}
+    jobs: list[dict[str, Any]] = [
+        {"probe": "agent", "interface": LOOPBACK},
+        {"probe": "latency", "target": "reflector", "interface": LOOPBACK, **train},
+        {"probe": "web", "target": "reflector", "interface": LOOPBACK},
+    ]
+    uplink = plan.gateway.interface if plan.gateway else LOOPBACK
+    if plan.gateway:
+        targets["gateway"] = {"role": "gateway", "host": plan.gateway.address}
+        jobs.append({"probe": "latency", "target": "gateway", "interface": uplink, **train})
+    for name in plan.public:
+        targets[name] = {"role": "internet", "host": PUBLIC_SITES[name]}
+        jobs.append({"probe": "latency", "target": name, "interface": uplink, **train})
+    resolvers = {f"system-{number}": {"address": address} for number, address in enumerate(plan.resolvers, 1)}
+    if resolvers:
+        targets.setdefault(ASKED, {"role": "internet", "host": PUBLIC_SITES[ASKED]})
+    for name, resolver in resolvers.items():
+        interface = LOOPBACK if ip_address(resolver["address"]).is_loopback else uplink
+        jobs.append({"probe": "dns", "target": ASKED, "resolver": name, "interface": interface})
+    return _toml(
+        {"agent": AGENT, "state": state, "version": 1},
+        {"mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False, "password_file": password_file}},
+        {f"targets.{name}": target for name, target in targets.items()},
+        {f"resolvers.{name}": resolver for name, resolver in resolvers.items()},
+        jobs=[{"period_s": PERIOD_S} | job for job in jobs],
+    )
+
+
+def _toml(top: dict[str, Any], *tables: dict[str, dict[str, Any]], **lists: Iterable[dict[str, Any]]) -> str:
+    lines = ["# Written by `wanggan up` at every start.", *_pairs(top)]
+    for group in tables:
+        for name, table in group.items():
+            lines += ["", f"[{name}]", *_pairs(table)]
+    for name, rows in lists.items():
+        for row in rows:
+            lines += ["", f"[[{name}]]", *_pairs(row)]
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(table: dict[str, Any]) -> list[str]:
+    # Strings, numbers, booleans and flat lists are written alike in JSON and in TOML.
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
