@@ -23,7 +23,7 @@ from agent.probes import PROBES
 from agent.schedule import Slot, label_s, slots
 from contract.codec import strip_controls
 from contract.record import NO_TARGET, RECORDS, Record
-from contract.values import Values
+from contract.values import VALUES, Values
 from contract.vocabulary import REASONS, Flag, Outcome, Reason
 
 LIGHT_AT_ONCE: Final = 4
@@ -275,7 +275,7 @@ class Runner:
 
     def _record(self, job: Job, slot: Slot, end: _End, started_s: float | None = None) -> None:
         now_s = self._clock.boot()
-        end = _sound(end)
+        end = _sound(end, VALUES[job.probe])
         self._submit(
             RECORDS[job.probe](
                 target=job.target,
@@ -321,16 +321,18 @@ def _failure_in(error: BaseException) -> Failure | None:
     return None
 
 
-def _sound(end: _End) -> _End:
+def _sound(end: _End, kind: type[Values]) -> _End:
     """`end`, when the wire can carry its values; else `invalid`: a number that is none would travel as null."""
     if end.values is None:
         return end
+    if type(end.values) is not kind:
+        return _End("internal", f"{type(end.values).__name__} is not this probe's type of values", None, end.flags)
     wrong = [name for name, value in msgspec.structs.asdict(end.values).items() if not _finite(value)]
     if wrong:
         values = msgspec.structs.replace(end.values, **dict.fromkeys(wrong))
         return _End("internal", f"not a finite number: {', '.join(wrong)}", values, end.flags)
     try:
-        msgspec.convert(msgspec.to_builtins(end.values), type(end.values))
+        msgspec.convert(msgspec.to_builtins(end.values), kind)
     except msgspec.ValidationError as error:
         return _End("internal", f"outside its bounds: {error}", None, end.flags)
     return end
