@@ -16,7 +16,7 @@ class Overviews(Protocol):
         """The newest; None while the collector does not answer."""
 
 
-async def watch(read: Overviews, say: Say) -> None:
+async def watch(read: Overviews, say: Say, every_s: float = EVERY_S) -> None:
     """Say what changes until cancelled."""
     known: dict[str, str] = {}
     while True:
@@ -26,7 +26,7 @@ async def watch(read: Overviews, say: Say) -> None:
             for line in changes(known, now):
                 say(line)
             known |= now
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(every_s)
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> Iterator[str]:

@@ -1,0 +1,65 @@
+"""The generated configuration is one that the agent takes, and measures what was promised and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import Config, parse
+from wanggan.network import Gateway
+from wanggan.plan import PERIOD_S, PUBLIC_SITES, Plan, agent_configuration
+
+ALONE = Plan(reflector_port=8862, gateway=None, resolvers=[], public=[])
+FULL = Plan(8862, Gateway("eth0", "192.0.2.1"), ["127.0.0.53", "2001:db8::53"], list(PUBLIC_SITES))
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    file = tmp_path / 'odd "name" 密.password'
+    file.write_text("x\n")
+    file.chmod(0o600)
+    return file
+
+
+def configuration(plan: Plan, secret: Path) -> Config:
+    return parse(agent_configuration(plan, 1884, str(secret.parent), str(secret)), secret.parent)
+
+
+def test_alone_it_measures_only_this_machine(secret: Path) -> None:
+    config = configuration(ALONE, secret)
+    assert {job.probe for job in config.jobs} == {"agent", "latency", "web"}
+    assert {job.interface for job in config.jobs} == {"lo"}
+    assert {target.name for target in config.targets.values()} == {"127.0.0.1"}
+    assert config.resolvers == {}
+
+
+def test_everything_that_is_there_is_measured_every_10_s(secret: Path) -> None:
+    config = configuration(FULL, secret)
+    jobs = {(job.probe, job.target, job.resolver, job.interface) for job in config.jobs}
+    assert jobs == {
+        ("agent", "-", None, "lo"),
+        ("latency", "reflector", None, "lo"),
+        ("web", "reflector", None, "lo"),
+        ("latency", "gateway", None, "eth0"),
+        ("latency", "gov-cn", None, "eth0"),
+        ("latency", "baidu", None, "eth0"),
+        ("dns", "gov-cn", "system-1", "lo"),
+        ("dns", "gov-cn", "system-2", "eth0"),
+    }
+    assert {job.period_s for job in config.jobs} == {PERIOD_S}
+    assert all(job.timeout_s <= PERIOD_S for job in config.jobs)
+
+
+def test_every_measured_interface_is_registered() -> None:
+    assert ALONE.interfaces == ["lo"]
+    assert FULL.interfaces == ["lo", "eth0"]
+
+
+def test_what_it_says_is_what_it_does() -> None:
+    assert FULL.describe() == [
+        "the reflector on this machine",
+        "the gateway 192.0.2.1 (eth0)",
+        "the resolver 127.0.0.53",
+        "the resolver 2001:db8::53",
+        "www.gov.cn",
+        "www.baidu.com",
+    ]
