@@ -14,9 +14,11 @@ export PIP_ROOT_USER_ACTION := ignore
 # Real servers, a browser and network tools for the tests; each line says what for.
 APT := \
 	chromium \
+	dnsmasq-base \
 	influxdb \
 	iproute2 \
 	mosquitto \
+	nginx \
 	util-linux \
 	victoria-metrics
 # For `make test-long`: a virtual machine whose power is cut. Its kernel is not among them: the test downloads that

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent.probes import PROBES
 from contract.values import VALUES
 from wanggan.main import COMMANDS
 
@@ -80,6 +82,18 @@ def test_every_probe_that_pages_name_is_in_the_contract() -> None:
     documented = re.findall(r"^## `?([a-z_]+)`?$", (ROOT / "docs/probes.md").read_text(), re.MULTILINE)
     assert documented
     assert set(documented) <= set(VALUES)
+
+
+@pytest.mark.parametrize("probe", sorted(PROBES))
+def test_a_probe_s_settings_and_their_defaults_are_documented(probe: str) -> None:
+    section = re.split(r"^## ", (ROOT / "docs/probes.md").read_text(), flags=re.MULTILINE)
+    (text,) = [part for part in section if part.startswith(f"{probe}\n")]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE))
+    fields = {field.name: field for field in msgspec.structs.fields(PROBES[probe].settings)}
+    assert set(rows) == set(fields)
+    for name, field in fields.items():
+        if isinstance(field.default, int | float):
+            assert rows[name] == str(field.default).lower().removesuffix(".0"), name
 
 
 def _code(markdown: str) -> str:

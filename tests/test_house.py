@@ -114,7 +114,7 @@ TOOLS = {
     "iptables": "iptables",
     "iperf3": "iperf3",
     "dnsmasq": "dnsmasq-base",
-    "nginx": "nginx-light",
+    "nginx": "nginx",
     "ping": "iputils-ping",
     "fping": "fping",
     "irtt": "irtt",
@@ -215,8 +215,8 @@ def test_a_probe_has_all_its_parts(probe: str) -> None:
     assert _tests_of(probe), f"tests/agent/test_{probe}.py"
     for outcome in ("ok", "failed"):
         assert (ROOT / f"tests/contract/golden/v1/{probe}.{outcome}.json").exists()
-    example = tomllib.loads((ROOT / "docs/agent.example.toml").read_text())
-    assert probe in {job["probe"] for job in example["jobs"]}, "docs/agent.example.toml: a sample job"
+    example = tomllib.loads((ROOT / "deploy/agent.example.toml").read_text())
+    assert probe in {job["probe"] for job in example["jobs"]}, "deploy/agent.example.toml: a sample job"
     assert re.search(rf"^#+ `?{probe}`?", (ROOT / "docs/probes.md").read_text(), re.MULTILINE), "docs/probes.md"
 
 
