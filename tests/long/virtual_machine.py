@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -151,19 +152,20 @@ class Initramfs:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(library, place)
 
-    def add_python(self, *packages: str) -> None:
-        """The Python that runs this, as `python3`, its standard library, and these installed packages."""
+    def add_python(self, *modules: str) -> None:
+        """The Python that runs this, as `python3`, its standard library, and these installed modules and packages."""
         interpreter = Path(sys.executable).resolve()
         self.add(interpreter)
         (self._root / "bin/python3").symlink_to(interpreter)
         for library in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
             # A virtual environment has no standard library of its own.
             self.add(Path(library.replace(sys.prefix, sys.base_prefix)))
-        for package in packages:
-            spec = find_spec(package)
-            if spec is None or not spec.submodule_search_locations:
-                raise LookupError(f"no package {package} is installed")
-            self.add(Path(spec.submodule_search_locations[0]), f"/packages/{package}")
+        for module in modules:
+            spec = find_spec(module)
+            if spec is None or spec.origin is None:
+                raise LookupError(f"no module {module} is installed")
+            source = Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
+            self.add(source, f"/packages/{source.name}")
 
     def add_modules(self, kernel: Kernel, *names: str) -> None:
         """Kernel modules, loaded at boot in this order, each after what it depends on. Call it once."""
@@ -219,15 +221,25 @@ class VirtualMachine:
             raise GuestError(f"ended by itself\n{self._tail()}")
         return line
 
-    async def cut(self) -> list[str]:
-        """Pull the plug: SIGKILL. Returns the lines that the machine had still sent."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
-        rest = []
+    async def cut(self, after_s: float = 0.0) -> list[tuple[float, str]]:
+        """Pull the plug after `after_s` seconds: SIGKILL.
+
+        Returns the lines that came until then, each with its time.monotonic().
+
+        :raises GuestError: when the machine had ended by itself.
+        """
+        lines = []
+        kill = asyncio.get_running_loop().call_later(after_s, self._kill)
         while (line := await self._read()) is not None:
-            rest.append(line)
-        await self._process.wait()
-        return rest
+            lines.append((time.monotonic(), line))
+        kill.cancel()
+        if await self._process.wait() != -signal.SIGKILL:
+            raise GuestError(f"ended by itself\n{self._tail()}")
+        return lines
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
 
     async def _read(self) -> str | None:
         assert self._process.stdout is not None
@@ -244,20 +256,28 @@ class VirtualMachine:
 
 @asynccontextmanager
 async def boot(
-    kernel: Kernel, initramfs: Path, *, disks: Sequence[Path] = (), memory_mib: int = 512, arguments: str = ""
+    kernel: Kernel,
+    initramfs: Path,
+    *,
+    disks: Sequence[Path] = (),
+    memory_mib: int = 512,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[VirtualMachine]:
     """Start a machine; it is killed at the end of the block.
 
     Disks are raw images with QEMU's write-back cache: what the guest has flushed survives :meth:`VirtualMachine.cut`,
-    what it holds in its own page cache is gone. `arguments` are added to the kernel's command line.
+    what it holds in its own page cache is gone. `environment` is what the guest's script and its children
+    find in theirs; it travels on the kernel's command line, so no spaces and no dots in names.
     """
+    command_line = ["console=ttyS0 quiet loglevel=1 panic=-1 random.trust_cpu=on"]
+    command_line += [f"{name}={value}" for name, value in (environment or {}).items()]
     drives = [f"file={disk},format=raw,if=virtio,cache=writeback" for disk in disks]
     process = await asyncio.create_subprocess_exec(
         tool("qemu-system-x86_64"),
         *("-accel", "tcg", "-cpu", "max", "-m", str(memory_mib), "-nodefaults", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none"),
         *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
-        *("-append", f"console=ttyS0 quiet loglevel=1 panic=-1 random.trust_cpu=on {arguments}"),
+        *("-append", " ".join(command_line)),
         *(argument for drive in drives for argument in ("-drive", drive)),
         stdin=DEVNULL,
         stdout=PIPE,
@@ -267,7 +287,8 @@ async def boot(
     try:
         yield machine
     finally:
-        await machine.cut()
+        machine._kill()
+        await process.wait()
 
 
 def tool(name: str) -> str:
