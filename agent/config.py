@@ -10,6 +10,7 @@ import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -166,7 +167,11 @@ def parse(text: str, folder: Path) -> Config:
 def make_target(row: Any, path: str) -> Target:
     """:raises ConfigError: with `path` in front."""
     target = _struct(Target, row, path)
-    if target.name is None:
+    try:
+        name, _ = target.name, urlsplit(target.url or "").port
+    except ValueError as error:
+        raise ConfigError(f"{path}.url: {error}") from error
+    if not name:
         raise ConfigError(f"{path}: nothing to measure; give it a host or a url")
     return target
 

@@ -61,11 +61,10 @@ async def measure(settings: WebSettings, context: Context) -> Web:
     tls = tls_context(settings.ca_file)
     values = context.values = Web(redirects=0)
     url = context.target.url
-    home = _place(url)
+    home = place = _place(url)
     started_s = context.clock.boot()
     for redirects in range(_MAX_REDIRECTS + 1):
         values.redirects = redirects
-        place = _place(url)
         if not _at_home(place.host, home.host, settings.hosts):
             raise Failure("portal", f"sent to another host: {place.host}")
         head, body = await _visit(place, tls, settings, context, values, started_s)
@@ -73,7 +72,7 @@ async def measure(settings: WebSettings, context: Context) -> Web:
             values.total_ms = _since_ms(context.clock, started_s)
             _judge(head, body, settings)
             return values
-        url = urljoin(url, head.fields["location"])
+        url, place = _follow(url, head.fields["location"])
     raise Failure("http_status", f"more than {_MAX_REDIRECTS} redirects")
 
 
@@ -95,14 +94,14 @@ async def _visit(
     sock = await _connect(addresses, place, context.interface)
     values.tcp_ms = (values.tcp_ms or 0.0) + _since_ms(clock, at_s)
     at_s = clock.boot()
-    with _stage(f"TLS with {place.host}"), _closed_on_error(sock):
-        reader, writer = await asyncio.open_connection(
-            sock=sock,
-            limit=http1.MAX_HEAD_BYTES,
-            ssl=tls if place.tls else None,
-            server_hostname=place.host if place.tls else None,
-            ssl_handshake_timeout=IDLE_S if place.tls else None,
-        )
+    with _stage(f"TLS with {place.host}"):
+        async with asyncio.timeout(IDLE_S):
+            reader, writer = await asyncio.open_connection(
+                sock=sock,
+                limit=http1.MAX_HEAD_BYTES,
+                ssl=tls if place.tls else None,
+                server_hostname=place.host if place.tls else None,
+            )
     try:
         if place.tls:
             values.tls_ms = (values.tls_ms or 0.0) + _since_ms(clock, at_s)
@@ -151,15 +150,6 @@ def _stage(what: str) -> Iterator[None]:
         raise sockets.failure(error, what) from error
 
 
-@contextmanager
-def _closed_on_error(sock: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        sock.close()
-        raise
-
-
 def _judge(head: http1.Head, body: bytes, settings: WebSettings) -> None:
     """:raises Failure: when the answer is not the page that was asked for."""
     if head.status == _NETWORK_AUTHENTICATION_REQUIRED:
@@ -175,8 +165,17 @@ def _at_home(host: str, home: str, allowed: tuple[str, ...]) -> bool:
     return host == home or host in allowed or host.endswith(f".{home}") or home.endswith(f".{host}")
 
 
+def _follow(url: str, location: str) -> tuple[str, _Place]:
+    """Where a redirect leads."""
+    try:
+        url = urljoin(url, location)
+    except ValueError:
+        raise Failure("http_status", "redirect to something that is not a page") from None
+    return url, _place(url)
+
+
 def _place(url: str) -> _Place:
-    """:raises Failure: `http_status` when a redirect leads to nothing that can be visited."""
+    """:raises Failure: `http_status` when it is nothing that can be visited."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna").decode() if parts.hostname else ""
