@@ -1,6 +1,7 @@
 """The house is in order: packages, pages, make targets, and a probe's five parts."""
 
 import importlib
+import os
 import re
 import subprocess
 import tomllib
@@ -146,6 +147,18 @@ def _is_program(tool: str, text: str) -> bool:
     """Whether the word is the first of an argument list, a path, or asked of `which`."""
     word = rf"""["'](?:/usr/s?bin/)?{re.escape(tool)}["']"""
     return re.search(rf"\[\s*{word}|/usr/s?bin/{re.escape(tool)}|which\({word}|exec\(\s*{word}", text) is not None
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    script = (ROOT / "tests/packages.sh").read_text()
+    asked = subprocess.run(
+        [*nobody, "sh", "-s", "util-linux", "no-such-package"], input=script, capture_output=True, text=True, timeout=60
+    )
+    assert asked.returncode == 1
+    assert asked.stderr == (
+        "packages are missing; run as root: apt-get update && apt-get install --no-install-recommends no-such-package\n"
+    )
 
 
 def test_make_needs_nothing_but_what_it_names() -> None:
