@@ -63,7 +63,10 @@ class Store(Protocol):
     """
 
     durable: bool
-    """Whether a successful write survives a crash of the store at once; where not, acknowledgements are held back."""
+    """Whether a successful write survives a crash of the store at once."""
+
+    ack_hold_s: float
+    """Seconds after a successful write before anyone is told `stored`; 0 where the store is durable."""
 
     async def ensure(self) -> None:
         """Make databases, tables and retention, or bring them up to date.
