@@ -35,3 +35,18 @@ class SystemClock:
 def utc(seconds: float) -> datetime:
     """Wall seconds as an aware datetime."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+async def wait(clock: Clock, event: asyncio.Event, seconds: float) -> None:
+    """Return when `event` is set, or after `seconds`."""
+    if event.is_set() or seconds <= 0:
+        return
+    tasks = [
+        asyncio.create_task(event.wait(), name="wait for an event"),
+        asyncio.create_task(clock.sleep(seconds), name="wait for a time"),
+    ]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
