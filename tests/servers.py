@@ -3,10 +3,12 @@
 `Influxd` and `VictoriaMetrics` can be killed and started again on the same data and port.
 """
 
+import json
 import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,8 +151,18 @@ class VictoriaMetrics(_Server):
             "-retentionPeriod=100y",
             "-memory.allowedBytes=64MiB",
             "-search.latencyOffset=0s",
+            "-search.maxSeries=100000",
             "-loggerLevel=WARN",
         ]
+
+    def series(self, match: str) -> list[dict[str, str]]:
+        """The series that match a selector, as names and labels."""
+        with urllib.request.urlopen(f"{self.url}/internal/force_flush", timeout=30):
+            pass
+        query = urllib.parse.urlencode({"match[]": match, "start": 1})
+        with urllib.request.urlopen(f"{self.url}/api/v1/series?{query}", timeout=30) as response:
+            found: list[dict[str, str]] = json.load(response)["data"]
+        return found
 
 
 @pytest.fixture(scope="session")
