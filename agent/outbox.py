@@ -268,12 +268,14 @@ class Outbox:
             kept_s=self._clock.boot(),
             size_bytes=size_bytes,
         )
+        # The first that is not on disk sets the time of the next commit.
+        first = not self.waiting or self.waiting[-1].on_disk
         self.waiting.append(entry)
         self._records += 1
         self.own_records += 1
         if at_once:
             self._at_once = True
-        if at_once or len(self.waiting) == 1:
+        if at_once or first:
             self._wake.set()
         self._tell()
 
