@@ -6,6 +6,7 @@ import json
 import re
 import ssl
 import zlib
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -109,8 +110,8 @@ class InfluxStore:
         self._headers = {}
         if token is not None:
             self._headers["Authorization"] = f"Token {token}"
-        elif user is not None:
-            self._headers["Authorization"] = aiohttp.BasicAuth(user, password or "", "utf-8").encode()
+        elif user is not None and password is not None:
+            self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
         self._tls = tls
         self._compress = not _on_this_host(url) if compress is None else compress
         self._timeout_s = timeout_s
