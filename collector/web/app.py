@@ -19,14 +19,11 @@ from collector.web.login import Guard
 from collector.web.messages import Language, choose_language
 from collector.web.overview import Overview, build
 from collector.web.page import Pages, Rendered, rendered, static_files
-from collector.web.recent import Recent
+from collector.web.recent import FRESH_S, Recent
 from collector.web.seams import Venues, WebSettings
 from store.interface import Store
 
 log = logging.getLogger(__name__)
-
-PICTURE_S: Final = 2.0
-"""Everyone gets the same picture for so long."""
 
 POLICY: Final = "; ".join(
     (
@@ -52,6 +49,7 @@ HEADERS: Final = {
 }
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
+_ADMITTED: Final = web.RequestKey("admitted", bool)
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -62,29 +60,30 @@ class Picture:
     """
 
     def __init__(
-        self, state: State, recent: Recent, venues: Venues, pages: Pages, *, wall: Callable[[], float]
+        self, state: State, recent: Recent, venues: Venues, pages: Pages, *, fresh_s: float, wall: Callable[[], float]
     ) -> None:
         self._state = state
         self._recent = recent
         self._venues = venues
         self._pages = pages
+        self._fresh_s = fresh_s
         self._wall = wall
         self._version = importlib.metadata.version("wanggan")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="web-render")
         self._making = asyncio.Lock()
         self._overview: Overview | None = None
         self._built = 0.0
-        self._links: tuple[object, ...] = ()
+        self._cause: tuple[object, ...] = ()
         self._made: dict[str, Rendered] = {}
 
     async def overview(self) -> Overview:
-        """The picture, at most PICTURE_S old; a changed link is seen at once."""
+        """The picture, at most `fresh_s` old; what was just read and a changed link are in it at once."""
         await self._recent.refresh()
-        links = (self._state.broker.up, self._state.store.up, self._recent.failure)
-        if self._overview is None or time.monotonic() - self._built >= PICTURE_S or links != self._links:
+        cause = (self._state.broker.up, self._state.store.up, self._recent.failure, self._recent.read_at)
+        if self._overview is None or time.monotonic() - self._built >= self._fresh_s or cause != self._cause:
             now = datetime.fromtimestamp(self._wall(), UTC)
             self._overview = build(self._state, self._recent, self._venues, now, self._version)
-            self._built, self._links, self._made = time.monotonic(), links, {}
+            self._built, self._cause, self._made = time.monotonic(), cause, {}
         return self._overview
 
     async def page(self, language: Language) -> Rendered:
@@ -158,7 +157,7 @@ class Site:
         links = {"broker": self._state.broker, "store": self._state.store}
         healthy = all(link.up for link in links.values())
         answer: dict[str, object] = {"status": "ok" if healthy else "unavailable"}
-        if request.get("admitted", True):
+        if request.get(_ADMITTED, True):
             answer |= {name: _health(link) for name, link in links.items()}
         return _json(answer, status=200 if healthy else 503)
 
@@ -178,14 +177,16 @@ def make_app(
     store: Store,
     register: Venues,
     *,
+    fresh_s: float = FRESH_S,
     wall: Callable[[], float] = time.time,
 ) -> web.Application:
-    """The application, ready to be run.
+    """The application, ready to be run. Answers are at most `fresh_s` old, and open pages ask so often.
 
     :raises LoginError: when a login is configured and cannot be used.
     """
     static = static_files()
-    picture = Picture(state, Recent(store, wall=wall), register, Pages(static), wall=wall)
+    recent = Recent(store, fresh_s=fresh_s, wall=wall)
+    picture = Picture(state, recent, register, Pages(static, every_s=fresh_s), fresh_s=fresh_s, wall=wall)
     site = Site(state, picture, static)
     guard = Guard(settings.login) if settings.login else None
 
@@ -223,8 +224,10 @@ def make_app(
     return app
 
 
-async def serve(settings: WebSettings, state: State, store: Store, register: Venues) -> None:
-    """Answer until cancelled.
+async def serve(
+    settings: WebSettings, state: State, store: Store, register: Venues, *, fresh_s: float = FRESH_S
+) -> None:
+    """Answer until cancelled; `fresh_s` as in :func:`make_app`.
 
     :raises OSError: when the address cannot be listened on.
     :raises LoginError: when a login is configured and cannot be used.
@@ -232,7 +235,7 @@ async def serve(settings: WebSettings, state: State, store: Store, register: Ven
     if settings.login is None and not _is_loopback(settings.listen):
         log.warning("status page: everyone who reaches %s may read it; set web.login", settings.listen)
     runner = web.AppRunner(
-        make_app(settings, state, store, register),
+        make_app(settings, state, store, register, fresh_s=fresh_s),
         access_log=None,
         handle_signals=False,
         keepalive_timeout=30,
@@ -267,7 +270,7 @@ async def _guarded(guard: Guard, request: web.Request, answer: _Answer) -> web.S
     """The answer for who is admitted; to others /healthz, without its reasons."""
     authorization = request.headers.get("Authorization")
     admitted = guard.admits(authorization)
-    request["admitted"] = admitted
+    request[_ADMITTED] = admitted
     if admitted or request.path == "/healthz":
         return await answer(request)
     if authorization is not None and not await guard.refuse():

@@ -101,8 +101,7 @@ class JobView(Struct, kw_only=True):
     @property
     def key(self) -> str:
         """What tells it from the agent's other jobs; stable for the page."""
-        parts = (self.probe, self.target, self.provider or "", self.resolver or "")
-        return "/".join(parts).rstrip("/")
+        return "/".join(part for part in (self.probe, self.target, self.provider, self.resolver) if part)
 
 
 class SiteView(Struct, kw_only=True):

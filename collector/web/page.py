@@ -42,7 +42,8 @@ def static_files() -> dict[str, bytes]:
 class Pages:
     """The templates, read once."""
 
-    def __init__(self, static: dict[str, bytes]) -> None:
+    def __init__(self, static: dict[str, bytes], *, every_s: float) -> None:
+        self._every_ms = round(every_s * 1000)
         self.build = hashlib.sha256(b"".join(static[name] for name in sorted(static))).hexdigest()[:12]
         """Changes when script or style do; an open page then loads itself anew."""
         self._environment = Environment(
@@ -73,6 +74,7 @@ class Pages:
             toml=_toml,
             unfold=len(overview.venues) <= OPEN_VENUES,
             build=self.build,
+            every_ms=self._every_ms,
             language=language,
             languages=LANGUAGES,
             html_language=HTML_LANGUAGE,

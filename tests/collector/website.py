@@ -12,10 +12,12 @@ from uuid import UUID
 
 from collector.state import AgentState, State
 from collector.web import serve
+from collector.web.recent import FRESH_S
 from contract.messages import Job, Status
 from contract.series import RAW_SERIES, FieldValue
 from store.interface import Row, StoreUnavailable
 from store.point import Point
+from store.sqlite import SqliteStore
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,11 @@ class Settings:
     login: Login | None = None
 
 
-class MemoryStore:
-    """Points in a dictionary; says why it fails while `broken` is set."""
+class TroubledStore:
+    """A real SQLite store that fails while `broken` says why, or hangs; and counts its queries."""
 
-    durable = True
-
-    def __init__(self) -> None:
-        self.points: dict[tuple[str, tuple[str, ...], int], tuple[FieldValue, ...]] = {}
+    def __init__(self, path: Path) -> None:
+        self._store = SqliteStore(path)
         self.broken: str | None = None
         self.hangs = False
         self.queries = 0
@@ -84,37 +84,39 @@ class MemoryStore:
         if self.broken is not None:
             raise StoreUnavailable(self.broken)
 
-    async def write(self, points: Sequence[Point]) -> list[object]:
-        for point in points:
-            self.points[point.series, point.tags, point.time_ns] = point.fields
-        return []
+    async def ensure(self) -> None:
+        await self._store.ensure()
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def write(self, points: Sequence[Point]) -> None:
+        refused = await self._store.write(points)
+        assert refused == []
 
     async def rows(
         self, series: str, start_ns: int, end_ns: int, *, where: Mapping[str, str] | None = None
     ) -> AsyncIterator[Row]:
         await self._ask()
-        for row in self._rows(series):
-            if start_ns <= row.time_ns < end_ns:
-                yield row
+        async for row in self._store.rows(series, start_ns, end_ns, where=where):
+            yield row
 
     async def latest(
         self, series: str, by: Sequence[str], *, since_ns: int, where: Mapping[str, str] | None = None
     ) -> list[Row]:
         await self._ask()
-        newest: dict[tuple[str, ...], Row] = {}
-        for row in self._rows(series):
-            if row.time_ns >= since_ns:
-                newest[tuple(row.tags[tag] for tag in by)] = row
-        return list(newest.values())
+        return await self._store.latest(series, by, since_ns=since_ns, where=where)
 
-    def _rows(self, series: str) -> list[Row]:
-        names = RAW_SERIES[series]
-        rows = [
-            Row(time_ns, dict(zip(names.tags, tags, strict=True)), dict(zip(names.fields, fields, strict=True)))
-            for (name, tags, time_ns), fields in self.points.items()
-            if name == series
-        ]
-        return sorted(rows, key=lambda row: row.time_ns)
+
+@contextlib.asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[TroubledStore]:
+    """A store in the file `path`, made ready."""
+    store = TroubledStore(path)
+    await store.ensure()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def point(
@@ -191,10 +193,11 @@ def free_port() -> int:
 class Website:
     """The web side on a free port."""
 
+    store: TroubledStore
     state: State = field(default_factory=connected)
     register: Register = field(default_factory=Register)
-    store: MemoryStore = field(default_factory=MemoryStore)
     settings: Settings = field(default_factory=lambda: Settings(free_port()))
+    fresh_s: float = FRESH_S
     _task: asyncio.Task[None] | None = None
 
     @property
@@ -204,7 +207,7 @@ class Website:
     async def start(self) -> None:
         """Return when it answers."""
         self._task = asyncio.create_task(
-            serve(self.settings, self.state, self.store, self.register),  # type: ignore[arg-type]
+            serve(self.settings, self.state, self.store, self.register, fresh_s=self.fresh_s),  # type: ignore[arg-type]
             name="test: web",
         )
         deadline = time.monotonic() + 10
@@ -217,7 +220,8 @@ class Website:
                 writer.close()
                 return
         if self._task.done():
-            self._task.result()
+            dead, self._task = self._task, None
+            dead.result()
         raise TimeoutError("the web side does not answer")
 
     async def stop(self) -> None:

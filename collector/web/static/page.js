@@ -1,11 +1,11 @@
-// Keeps the page current: asks for the fragment every two seconds and changes only what differs.
+// Keeps the page current: asks for the fragment every few seconds and changes only what differs.
 "use strict";
 (() => {
-  const POLL_MS = 2000; // between an answer and the next question
   const DEADLINE_MS = 20000; // longer than the collector's own deadline for a slow store
   const BACKOFF_MAX_MS = 10000;
 
   const root = document.documentElement;
+  const EVERY_MS = Number(root.dataset.everyMs); // between an answer and the next question
   const texts = JSON.parse(root.dataset.texts);
   const language = root.dataset.language;
   const live = document.getElementById("live");
@@ -152,7 +152,7 @@
   function plan() {
     clearTimeout(timer);
     if (document.hidden) return; // nobody looks: ask when somebody does
-    const wait = failures === 0 ? POLL_MS : Math.min(BACKOFF_MAX_MS, 1000 * 2 ** (failures - 1));
+    const wait = failures === 0 ? EVERY_MS : Math.min(BACKOFF_MAX_MS, EVERY_MS / 2 * 2 ** failures);
     timer = setTimeout(ask, wait * (0.9 + 0.2 * Math.random()));
   }
 
