@@ -244,7 +244,8 @@ def _check_needs(
         raise ConfigError(f"{path}.target: {job.probe} needs a page; add url to [targets.{job.target}]")
     if job.resolver is not None and job.resolver not in resolvers:
         raise ConfigError(
-            f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}, or add [resolvers.{job.resolver}]"
+            f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}, "
+            f"or add [resolvers.{job.resolver}]"
         )
     if "resolver" in needs and job.resolver is None:
         raise ConfigError(f"{path}.resolver: missing; {job.probe} needs the name of one of [resolvers]")

@@ -142,6 +142,12 @@ class Runner:
         """Probes that did not end when they were told to."""
         return len(self._stuck)
 
+    async def ended(self) -> bool:
+        """Whether no probe goes on after it was told to end; each gets a moment."""
+        if self._stuck:
+            await asyncio.wait(self._stuck, timeout=GRACE_S)
+        return not self._stuck
+
     async def run(self) -> None:
         """Keep the schedule until cancelled; a run that is cut short then is `invalid`, too."""
         async with asyncio.TaskGroup() as group:
@@ -275,6 +281,8 @@ class Runner:
 
     def _record(self, job: Job, slot: Slot, end: _End, started_s: float | None = None) -> None:
         now_s = self._clock.boot()
+        # Read once: two readings differ, and an equal slot and start would get different labels.
+        offset_s = self._clock.wall() - now_s
         end = _sound(end, VALUES[job.probe])
         self._submit(
             RECORDS[job.probe](
@@ -282,8 +290,8 @@ class Runner:
                 interface=job.interface,
                 provider=job.provider,
                 resolver=job.resolver,
-                slot=utc(label_s(slot.boot_s, self._clock)),
-                started_at=utc(label_s(now_s if started_s is None else started_s, self._clock)),
+                slot=utc(label_s(slot.boot_s, offset_s)),
+                started_at=utc(label_s(now_s if started_s is None else started_s, offset_s)),
                 duration_s=0.0 if started_s is None else now_s - started_s,
                 outcome=end.outcome,
                 reason=end.reason,

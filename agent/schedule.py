@@ -13,7 +13,6 @@ An `agent` job has one slot more, at the moment of the start: a new start report
 
 import hashlib
 import itertools
-import math
 import random
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -57,6 +56,6 @@ def slots(agent: str, job: Job, clock: Clock, jitter: random.Random) -> Iterator
         yield Slot(slot_s, max(boot_s, slot_s + jitter.uniform(-JITTER_RATIO, JITTER_RATIO) * period_s))
 
 
-def label_s(boot_s: float, clock: Clock) -> float:
-    """Wall time of a moment of boot time, as the clocks stand now, to the millisecond."""
-    return math.floor((clock.wall() - clock.boot() + boot_s) * 1000 + 0.5) / 1000
+def label_s(boot_s: float, offset_s: float) -> float:
+    """Wall time of a moment of boot time, to the millisecond; `offset_s` is wall minus boot time."""
+    return round(boot_s + offset_s, 3)

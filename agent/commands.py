@@ -1,0 +1,121 @@
+"""`wanggan agent run | once | check-config`."""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from agent import config, once
+from agent import main as program
+from agent.config import Config, ConfigError
+from agent.probes import PROBES
+from contract.codec import encode
+from contract.record import Record
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+DEFAULT_CONFIG: Final = Path("/etc/wanggan/agent.toml")
+"""What `once` takes when it is there and no other is named."""
+
+
+def main(argv: list[str]) -> int:
+    """0 success, 1 a failed measurement or write, 2 usage or configuration error."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        return int(arguments.command(arguments))
+    except ConfigError as error:
+        print(f"wanggan agent: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settled = config.load(arguments.config)
+    if not arguments.once:
+        program.run(settled)
+        return OK
+    results = program.run_once(settled)
+    if arguments.json:
+        print(json.dumps({"records": [_plain(r.record) | {"stored": r.stored} for r in results]}, ensure_ascii=False))
+    else:
+        for result in results:
+            print(f"{_line(result.record)}  {'stored' if result.stored else 'NOT STORED'}")
+    return OK if all(result.stored for result in results) else FAILED
+
+
+def _once(arguments: argparse.Namespace) -> int:
+    path = arguments.config
+    if path is None and DEFAULT_CONFIG.exists():
+        path = DEFAULT_CONFIG
+    settled: Config | None = config.load(path) if path else None
+    plan = once.plan(
+        arguments.probe,
+        settled=settled,
+        target=arguments.target,
+        server=arguments.server,
+        interface=arguments.interface,
+    )
+    record = asyncio.run(once.measure(plan))
+    if arguments.json:
+        print(json.dumps(_plain(record), ensure_ascii=False))
+    else:
+        print(_line(record))
+        for name, value in (_plain(record)["values"] or {}).items():
+            if value is not None:
+                print(f"  {name} {value}")
+    return OK if record.outcome == "ok" else FAILED
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    settled = config.load(arguments.file)
+    print(f"{arguments.file}: {settled.agent}, {len(settled.jobs)} jobs: sound")
+    return OK
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """A Record as it stands on the wire."""
+    plain: dict[str, Any] = json.loads(encode(record))
+    return plain
+
+
+def _line(record: Record) -> str:
+    """A Record in one line for people."""
+    identity = [record.probe, record.target, record.provider, record.resolver, record.interface]
+    said = record.outcome if record.reason is None else f"{record.outcome}: {record.reason}"
+    detail = f" ({record.detail})" if record.detail else ""
+    return f"{' '.join(part for part in identity if part)}: {said}{detail}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="wanggan agent", description="Measures, keeps and publishes.")
+    parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
+    words = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = words.add_parser("run", help="measure on schedule until SIGTERM or Ctrl-C")
+    run.add_argument("--config", type=Path, required=True, metavar="FILE")
+    run.add_argument("--once", action="store_true", help="every job once, now; end when the records are stored")
+    run.add_argument("--json", action="store_true", help="with --once: the records as one JSON document")
+    run.set_defaults(command=_run)
+
+    one = words.add_parser("once", help="one probe, now; prints its Record")
+    one.add_argument("probe", choices=sorted(PROBES), metavar="PROBE", help=", ".join(sorted(PROBES)))
+    one.add_argument("--target", metavar="T", help="name of a configured target, or a host, or a URL")
+    one.add_argument("--server", metavar="HOST[:PORT]", help="measure this host; for dns: ask this resolver")
+    one.add_argument("--interface", metavar="IF", help="interface to measure (default: that of the route)")
+    one.add_argument("--config", type=Path, metavar="FILE", help=f"(default: {DEFAULT_CONFIG} where it exists)")
+    one.add_argument("--json", action="store_true", help="print the Record as one JSON document")
+    one.set_defaults(command=_once)
+
+    check = words.add_parser("check-config", help="0 when the file is sound, 2 with the reason when it is not")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(command=_check)
+    return parser
