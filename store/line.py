@@ -112,7 +112,9 @@ def _writer(name: str) -> Callable[[Point], str | None]:
             v0, v1, v2, = fields
             n1, = numbers((v1,)).decode()[1:-1].split(",")
             text = f"{'' if v0 is None else f',sent={+v0}i'}..."
-            return f"{heads[tags]} {text[1:]} {time_ns:d}" if ... else None
+            ...
+            line = f"{heads[tags]} {text[1:]} {time_ns:d}"
+            return line if text else None
     """
     series = SERIES[name]
     values = [f"v{i}" for i in range(len(series.fields))]
@@ -130,7 +132,8 @@ def _writer(name: str) -> Callable[[Point], str | None]:
         f'    text = f"{"".join(parts)}"',
         "    if not first <= time_ns <= last:",
         "        raise ValueError",
-        '    return f"{heads[tags]} {text[1:]} {time_ns:d}" if text else None',
+        '    line = f"{heads[tags]} {text[1:]} {time_ns:d}"',
+        "    return line if text else None",
     ]
     if floats:
         # msgspec writes a row of floats an order of magnitude faster than repr(), shortest form as well.
