@@ -10,6 +10,7 @@ from wanggan.network import Gateway
 
 AGENT: Final = "local"
 """Id of the one agent."""
+VENUE: Final = "this-machine"
 COLLECTOR: Final = "collector"
 """The collector's user name at the broker."""
 
@@ -111,6 +112,34 @@ def agent_configuration(plan: Plan, broker_port: int, state: str, password_file:
         {f"resolvers.{name}": resolver for name, resolver in resolvers.items()},
         jobs=[{"period_s": PERIOD_S} | job for job in jobs],
     )
+
+
+def collector_configuration(broker_port: int, page_port: int, state: str, password_file: str, register: str) -> str:
+    """The collector's TOML."""
+    return _toml(
+        {"register": register},
+        {
+            "mqtt": {
+                "host": "127.0.0.1",
+                "port": broker_port,
+                "tls": False,
+                "user": COLLECTOR,
+                "password_file": password_file,
+            },
+            "store": {"engine": "sqlite", "path": f"{state}/wanggan.db"},
+            "web": {"listen": "127.0.0.1", "port": page_port},
+        },
+    )
+
+
+def site_register(plan: Plan) -> str:
+    """The register: this machine is a venue."""
+    venue = {"name": {"zh": "本机", "en": "This machine"}, "type": "node"}
+    sites = [
+        {"agent": AGENT, "interface": interface, "venue": VENUE, "network": "gov", "from": "2020-01-01"}
+        for interface in plan.interfaces
+    ]
+    return _toml({}, {f"venues.{VENUE}": venue}, sites=sites)
 
 
 def _toml(top: dict[str, Any], *tables: dict[str, dict[str, Any]], **lists: Iterable[dict[str, Any]]) -> str:

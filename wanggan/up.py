@@ -19,7 +19,15 @@ from rich.console import Console
 from rich.table import Table
 
 from wanggan import broker, network, watch
-from wanggan.plan import AGENT, COLLECTOR, Plan, agent_configuration, collector_files, reachable
+from wanggan.plan import (
+    AGENT,
+    COLLECTOR,
+    Plan,
+    agent_configuration,
+    collector_configuration,
+    reachable,
+    site_register,
+)
 from wanggan.processes import Child, Sweeper, program
 from wanggan.sweep import VARIABLE
 
@@ -183,8 +191,10 @@ async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, 
     }
     chosen = broker.choose(generated, broker_port, passwords, agent=AGENT, embedded=options.embedded_broker)
     tree.broker_name = chosen.name
-    collector_file = collector_files(
-        generated, plan, broker_port=broker_port, password_file=files[COLLECTOR], page_port=port, state=state
+    register = broker.write_private(generated / "sites.toml", site_register(plan))
+    collector_file = broker.write_private(
+        generated / "collector.toml",
+        collector_configuration(broker_port, port, str(state), str(files[COLLECTOR]), str(register)),
     )
     agent_file = broker.write_private(
         generated / "agent.toml",
