@@ -207,10 +207,10 @@ class Runner:
         if not place.locked():
             return await place.acquire()
         taking = asyncio.create_task(place.acquire(), name="take a place")
-        if await self._within(taking, until_s - self._clock.boot()):
-            return True
-        taking.cancel()
-        return False
+        try:
+            return await self._within(taking, until_s - self._clock.boot())
+        finally:
+            taking.cancel()
 
     async def _measure(self, job: Job, course: _Course) -> _End:
         probe = self._probes[job.probe]

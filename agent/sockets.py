@@ -83,6 +83,9 @@ def bind(sock: socket.socket, interface: str, port: int = 0) -> None:
 
     A kernel before 5.7 allows the first to root alone; there the source address is bound instead, and a policy route
     of the site has to do the rest. :func:`check_source` tells when it did not.
+
+    :raises Failure: `no_interface` when it has gone away.
+    :raises OSError: when `port` is taken.
     """
     source = ""
     try:
@@ -90,6 +93,8 @@ def bind(sock: socket.socket, interface: str, port: int = 0) -> None:
     except PermissionError:
         own = _ipv4_addresses(interface) if sock.family == socket.AF_INET else _ipv6_addresses(interface)
         source = min(own, default="")
+    except OSError as error:
+        raise failure(error, f"binding to {interface}") from error
     if source or port:
         sock.bind((source, port))
 
