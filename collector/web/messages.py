@@ -37,7 +37,7 @@ TEXTS: Final[dict[str, Text]] = {
         "采集器自 {time} 起无响应，正在重试；以下为最后已知的值",
         "Collector unreachable since {time}, trying again; last known values below",
     ),
-    "back": Text("采集器已恢复", "The collector is back"),
+    "lost": Text("已断开", "Disconnected"),
     # Links and counts
     "link.broker": Text("消息代理", "Broker"),
     "link.store": Text("数据库", "Database"),

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import importlib.resources
+import json
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ from contract.record import NO_TARGET
 
 STATIC: Final = importlib.resources.files("collector.web") / "static"
 OPEN_VENUES: Final = 6
-"""With more venues than this, only those that are not `ok` are unfolded."""
+"""With more venues than this, only those that are `bad` are unfolded."""
 
 
 class Rendered(NamedTuple):
@@ -71,7 +72,7 @@ class Pages:
             clock=_clock,
             name=lambda venue: getattr(venue.name, language),
             row=lambda job: _row(job, overview.at, words),
-            toml=_toml,
+            toml=lambda waiting: _toml(waiting, overview.at),
             unfold=len(overview.venues) <= OPEN_VENUES,
             build=self.build,
             every_ms=self._every_ms,
@@ -85,7 +86,7 @@ class Pages:
         return html.encode()
 
 
-_SCRIPT: Final = ("age.", "gone", "back", "live", "times_in")
+_SCRIPT: Final = ("age.", "gone", "live", "lost", "times_in")
 """Texts that the script needs."""
 
 
@@ -122,10 +123,15 @@ def _row(job: JobView, now: datetime, words: Words) -> dict[str, Any]:
     }
 
 
-def _toml(waiting: Waiting) -> str:
+def _toml(waiting: Waiting, now: datetime) -> str:
     """What to add to the site register for an agent that waits."""
-    entries = [
-        f'[[site]]\nagent = "{waiting.agent}"\ninterface = "{interface}"\nvenue = "..."\nnetwork = "wifi"\n'
+    day = (waiting.last_message_at or now).date().isoformat()
+    return "\n".join(
+        "[[sites]]\n"
+        f"agent = {json.dumps(waiting.agent)}\n"
+        f"interface = {json.dumps(interface)}\n"
+        'venue = "..."\n'
+        'network = "wifi"  # or "gov"\n'
+        f'from = "{day}"  # since when it stands there\n'
         for interface in waiting.interfaces or ["wlan0"]
-    ]
-    return "\n".join(entries)
+    )

@@ -1,6 +1,8 @@
 """The status page as people see it: real Chromium, real server, real SQLite store."""
 
+import tomllib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -242,6 +244,21 @@ async def test_hostile_strings_are_text(browser: Browser, site: Website) -> None
     await site.store.write([point("wifi_link", "box-1", "library", at=now(), rssi_dbm=-51.0, ssid=HOSTILE + "2")])
     await expect(page.locator('data[data-field="ssid"]')).to_have_text(HOSTILE + "2")
     assert await page.locator("img, main script").count() == 0
+    assert complaints == []
+    await page.context.close()
+
+
+async def test_an_agent_that_waits_says_what_to_add(browser: Browser, site: Website) -> None:
+    page, complaints = await _open(browser, site)
+    await expect(page.locator("#waiting")).to_have_count(0)
+    status = birth(job("latency", "core"), job("latency", "core", interface="eth0"))
+    site.state.agents["new-box"] = AgentState(status=status, status_at=datetime(2026, 11, 23, 9, tzinfo=UTC))
+    block = page.locator('[data-waiting="new-box"] pre')
+    await expect(block).to_be_visible()
+    added = tomllib.loads(await block.inner_text())
+    common = {"agent": "new-box", "venue": "...", "network": "wifi", "from": "2026-11-23"}
+    assert added == {"sites": [common | {"interface": "eth0"}, common | {"interface": "wlan0"}]}
+    await expect(page.locator('#agents [data-count="waiting"]')).to_have_text("1")
     assert complaints == []
     await page.context.close()
 

@@ -146,6 +146,7 @@
     if (failures > 1) return;
     root.dataset.gone = "yes";
     live.dataset.live = "no";
+    liveText.textContent = texts.lost;
     gone.textContent = texts.gone.replace("{time}", clock(new Date(lastAnswer)));
   }
 
