@@ -1,5 +1,6 @@
 """Latency against real peers: loopback, and networks of our own with known faults."""
 
+import asyncio
 import json
 import re
 import signal
@@ -71,6 +72,19 @@ async def test_tcp_without_an_answer_is_all_lost() -> None:
     assert caught.value.reason == "all_lost"
     assert isinstance(at.values, Latency)
     assert (at.values.sent, at.values.received, at.values.loss_ratio, at.values.rtt_p50_ms) == (3, 0, 1.0, None)
+
+
+async def test_train_that_is_cut_short_keeps_its_counts() -> None:
+    at = context("127.0.0.1")
+    task = asyncio.create_task(latency.measure(LatencySettings(packets=100, interval_ms=20.0), at))
+    await asyncio.sleep(0.5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert isinstance(at.values, Latency)
+    assert at.values.sent is not None
+    assert 1 <= at.values.sent < 100
+    assert at.values.received == at.values.sent
 
 
 class SteppingClock(SystemClock):

@@ -360,10 +360,12 @@ async def test_probe_that_ignores_its_cancellation_holds_up_nobody() -> None:
         assert len(dns) >= 11
         assert all((r.started_at - r.slot).total_seconds() < 3.1 for r in dns), "jitter and nothing else"
         assert bench.runner.stuck == 1
+        assert not await bench.runner.ended(), "the program must not wait for it at its own end"
     finally:
         release.set()
         await asyncio.sleep(0.05)
     assert bench.runner.stuck == 0
+    assert await bench.runner.ended()
 
 
 async def test_probe_that_blocks_a_thread_holds_up_nobody() -> None:
