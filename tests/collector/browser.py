@@ -4,7 +4,7 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -32,7 +32,16 @@ class Complaints(list[str]):
 
     def __init__(self, page: Page, url: str) -> None:
         super().__init__()
+        self._url = url
         page.set_default_timeout(WAIT_MS)
-        page.on("console", lambda line: line.type in ("error", "warning") and self.append(line.text))
+        page.on("console", self._console)
         page.on("pageerror", lambda error: self.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(url) or self.append(f"asked {request.url}"))
+        page.on("request", self._request)
+
+    def _console(self, line: ConsoleMessage) -> None:
+        if line.type in ("error", "warning"):
+            self.append(line.text)
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith(self._url):
+            self.append(f"asked {request.url}")

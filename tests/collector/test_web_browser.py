@@ -13,19 +13,22 @@ from collector.state import AgentState
 from contract.series import RECORD_TAGS
 from tests.collector.browser import WAIT_MS, Complaints, chromium
 from tests.collector.website import (
+    Login,
     Names,
     Register,
+    Settings,
     Site,
     Venue,
     Website,
     ago,
     birth,
+    free_port,
     heard,
     job,
     now,
     open_store,
     point,
-)  # fmt: skip
+)
 
 expect.set_options(timeout=WAIT_MS)
 # One browser for all: starting it costs more than a test.
@@ -260,6 +263,20 @@ async def test_an_agent_that_waits_says_what_to_add(browser: Browser, site: Webs
     assert added == {"sites": [common | {"interface": "eth0"}, common | {"interface": "wlan0"}]}
     await expect(page.locator('#agents [data-count="waiting"]')).to_have_text("1")
     assert complaints == []
+    await page.context.close()
+
+
+async def test_the_page_lives_behind_a_login(browser: Browser, site: Website, tmp_path: Path) -> None:
+    await site.stop()
+    password = tmp_path / "password"
+    password.write_text("open sesame\n")
+    password.chmod(0o600)
+    site.settings = Settings(free_port(), login=Login("ops", password))
+    await site.start()
+    page, complaints = await _open(browser, site, http_credentials={"username": "ops", "password": "open sesame"})
+    await site.store.write([point("latency", "box-1", "library", target="core", at=now(), rtt_p50_ms=345.0)])
+    await expect(page.locator(f'{CORE} data[data-field="rtt_p50_ms"]')).to_have_attribute("value", "345.0")
+    assert [text for text in complaints if "401" not in text] == []
     await page.context.close()
 
 

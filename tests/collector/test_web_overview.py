@@ -10,6 +10,7 @@ import pytest
 from collector.state import AgentState, Link, State
 from collector.web import recent as recent_module
 from collector.web.overview import Overview, build, contact_of
+from collector.web.page import Pages
 from collector.web.recent import FRESH_S, HOUR_EVERY_S, OLDER_EVERY_S, Recent
 from tests.collector.website import (
     Names,
@@ -112,6 +113,21 @@ async def test_an_old_result_is_stale_after_three_periods(
         "web": ("stale", "failed"),
     }
     assert library.level == "caution"
+
+
+async def test_a_foreign_outcome_harms_only_its_own_row(state: State, register: Register, store: TroubledStore) -> None:
+    state.agents["box-1"] = heard(job("latency", "core"), job("dns", "core"))
+    await store.write(
+        [
+            point("latency", "box-1", "library", target="core", at=ago(5), outcome="perhaps", reason="unheard_of"),
+            point("dns", "box-1", "library", target="core", at=ago(5), rtt_ms=3.0),
+        ]
+    )
+    overview = await _overview(state, store, register)
+    library = next(v for v in overview.venues if v.slug == "library")
+    assert [(job.state, job.outcome) for job in library.sites[0].jobs] == [("invalid", "perhaps"), ("ok", "ok")]
+    html = Pages({}, every_s=2).page(overview, "en").decode()
+    assert "unheard_of" in html
 
 
 async def test_results_of_no_announced_job_go_after_an_hour(
