@@ -198,6 +198,7 @@ class Outbox:
         self._file_rows = 0
         self._oldest: list[Row] = []
         self._drops: dict[int, Drop] = {}
+        self._drops_logged_s = -math.inf
 
         self._delete: set[int] = set()
         self._delete_since_s = math.inf
@@ -413,7 +414,8 @@ class Outbox:
             elif self._truncate_at_s <= self._clock.boot():
                 await self._truncate()
             else:
-                await wait(self._clock, self._wake, min(left_s, 60.0))
+                longest_s = self._limits.hold_s if self.waiting else 60.0
+                await wait(self._clock, self._wake, min(left_s, longest_s))
 
     async def close(self) -> None:
         """Commit what waits and give the file back; to be called once, after everything else has ended."""
@@ -538,8 +540,7 @@ class Outbox:
             self._keep_waiting(snapshot)
         if (end := snapshot.changes.memo.get("numbers")) is not None:
             self._take_numbers(end)
-        for row, drops in report.evicted.items():
-            self._note_evicted(row, drops)
+        self._note_evicted(report.evicted)
         if snapshot.changes.older_than is not None:
             self._expire_at_s = now_s + 3600.0
         self._file_rows, self._oldest = report.rows, report.oldest
@@ -720,18 +721,26 @@ class Outbox:
             self.on_final(victim.record, "dropped")
             self._forget([victim.id], 1)
 
-    def _note_evicted(self, row: int, drops: dict[int, Drop]) -> None:
-        batch = next((batch for batch in self.batches.values() if batch.row == row), None)
-        if batch is not None:
-            del self.batches[batch.id]
-        for kind, drop in drops.items():
+    def _note_evicted(self, evicted: dict[int, dict[int, Drop]]) -> None:
+        by_row = {batch.row: batch for batch in self.batches.values()} if evicted else {}
+        totals: dict[int, Drop] = {}
+        for row, drops in evicted.items():
+            batch = by_row.get(row)
+            if batch is not None:
+                del self.batches[batch.id]
+            self._forget([row] if batch is None else batch.ids, sum(drop.count for drop in drops.values()))
+            for kind, drop in drops.items():
+                totals.setdefault(kind, Drop()).add(drop)
+        for kind, drop in totals.items():
             self._count_dropped(kind, drop)
-        self._forget([row] if batch is None else batch.ids, sum(drop.count for drop in drops.values()))
 
     def _count_dropped(self, kind: int, drop: Drop) -> None:
         self._drops.setdefault(kind, Drop()).add(drop)
-        log.warning("outbox full: dropped %d %s records from %s to %s", drop.count, CLASSES[kind], drop.first_slot,
-                    drop.last_slot)  # fmt: skip
+        now_s = self._clock.boot()
+        if now_s >= self._drops_logged_s + 3600.0:
+            self._drops_logged_s = now_s
+            counts = ", ".join(f"{total.count} {CLASSES[k]}" for k, total in sorted(self._drops.items()))
+            log.warning("the outbox is full and drops records; so far %s", counts)
 
     def _let_go(self) -> None:
         """Records that are on disk leave memory after their time."""

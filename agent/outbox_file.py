@@ -26,7 +26,7 @@ MIN_FREE_BYTES: Final = 20 * MIB
 BALLAST_BYTES: Final = MIB
 """Released when the disk is full, so that deleting still works."""
 FREE_SHARE: Final = 0.1
-"""Of the space that is free at start, the outbox takes at most this."""
+"""Of the space that is free at start, the outbox takes at most this (or what it has already taken)."""
 MAX_QUARANTINED: Final = 100
 KEPT_BAD: Final = 2
 
@@ -188,16 +188,14 @@ class OutboxFile:
         try:
             return self._open()
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_FULL:
+            if not self._is_full(error):
                 raise
             self.close()
             self._release_ballast()
             return self._open()
 
     def _open(self) -> Found:
-        own_bytes = self._path.stat().st_size if self._path.is_file() else 0
-        if self._cap_bytes is None:
-            self._cap_bytes = min(self._max_bytes, int((self.free_bytes() + own_bytes) * FREE_SHARE))
+        free_bytes = self.free_bytes()
         db = self._db = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -218,6 +216,9 @@ class OutboxFile:
                 memo["replaced"] = memo.get("replaced", 0) + self._set_aside_count
                 self._write_memo({"replaced": memo["replaced"]})
         self._set_aside_count = 0
+        if self._cap_bytes is None:
+            # A disk that others have filled is no reason to drop what was kept before.
+            self._cap_bytes = min(self._max_bytes, max(int(free_bytes * FREE_SHARE), self.used_bytes()))
         self._inode = self._identity()
         self._rows, records, _ = db.execute("SELECT count(*), total(records), max(id) FROM kept").fetchone()
         self._make_ballast()
@@ -267,7 +268,7 @@ class OutboxFile:
         try:
             report = self._write(changes, insert=insert)
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_FULL:
+            if not self._is_full(error):
                 raise
             self._release_ballast()
             report = self._write(changes, insert=False)
@@ -442,6 +443,11 @@ class OutboxFile:
             return
         with contextlib.suppress(OSError), self._ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
+
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        """A full disk also shows as an I/O error, where SQLite makes its shared memory file."""
+        code = _code(error)
+        return code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self.free_bytes() < BALLAST_BYTES)
 
     def _release_ballast(self) -> None:
         if self._ballast.exists():

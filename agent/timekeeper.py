@@ -250,26 +250,28 @@ def parse_chrony(text: str) -> bool:
 
 
 async def _output(*argv: str, deadline_s: float = 3.0) -> str | None:
-    """Standard output of a program that ended well within its deadline, at most 64 kB; else None."""
+    """Standard output of a program that ended well within its deadline, at most what a pipe holds; else None."""
+    # A pipe of our own: it is closed in time, even if a grandchild holds its other end.
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=writer,
             stderr=asyncio.subprocess.DEVNULL,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             start_new_session=True,
         )
-    except OSError:
-        return None
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(deadline_s):
-            text = await process.stdout.read(65_536)
-            return text.decode("utf-8", "replace") if await process.wait() == 0 else None
-    except TimeoutError:
-        return None
-    finally:
-        if process.returncode is None:
+        try:
+            async with asyncio.timeout(deadline_s):
+                status = await process.wait()
+        finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        return os.read(reader, 65_536).decode("utf-8", "replace") if status == 0 else None
+    except (OSError, TimeoutError):  # not there, or no answer
+        return None
+    finally:
+        os.close(reader)
+        os.close(writer)
