@@ -225,7 +225,7 @@ def test_a_probe_has_all_its_parts(probe: str) -> None:
     assert probe in VALUES, "contract/values.py: its struct"
     assert probe in SERIES, "contract/series.py: its entry"
     assert (ROOT / f"agent/probes/{probe}.py").exists()
-    assert _tests_of(probe), f"tests/agent/test_{probe}.py"
+    assert _tests_of(probe), "its test in tests/agent"
     for outcome in ("ok", "failed"):
         assert (ROOT / f"tests/contract/golden/v1/{probe}.{outcome}.json").exists()
     example = tomllib.loads((ROOT / "deploy/agent.example.toml").read_text())
@@ -234,8 +234,9 @@ def test_a_probe_has_all_its_parts(probe: str) -> None:
 
 
 def _tests_of(probe: str) -> list[Path]:
-    folder = ROOT / "tests/agent"
-    return [*folder.glob(f"test_{probe}.py"), *folder.glob(f"**/test_{probe}*.py")]
+    """Test files that import the probe."""
+    wanted = re.compile(rf"^from agent\.probes(?:\.{probe} import| import .*\b{probe}\b)", re.MULTILINE)
+    return [file for file in (ROOT / "tests/agent").glob("test_*.py") if wanted.search(text_of(file))]
 
 
 def test_every_probe_of_the_contract_has_golden_messages() -> None:

@@ -117,7 +117,7 @@ def agent_configuration(plan: Plan, broker_port: int, state: str, password_file:
 def collector_configuration(broker_port: int, page_port: int, state: str, password_file: str, register: str) -> str:
     """The collector's TOML."""
     return _toml(
-        {"register": register},
+        {"state": f"{state}/collector", "register": register},
         {
             "mqtt": {
                 "host": "127.0.0.1",
@@ -134,12 +134,15 @@ def collector_configuration(broker_port: int, page_port: int, state: str, passwo
 
 def site_register(plan: Plan) -> str:
     """The register: this machine is a venue."""
-    venue = {"name": {"zh": "本机", "en": "This machine"}, "type": "node"}
     sites = [
         {"agent": AGENT, "interface": interface, "venue": VENUE, "network": "gov", "from": "2020-01-01"}
         for interface in plan.interfaces
     ]
-    return _toml({}, {f"venues.{VENUE}": venue}, sites=sites)
+    return _toml(
+        {},
+        {f"venues.{VENUE}": {"type": "node"}, f"venues.{VENUE}.name": {"zh": "本机", "en": "This machine"}},
+        sites=sites,
+    )
 
 
 def _toml(top: dict[str, Any], *tables: dict[str, dict[str, Any]], **lists: Iterable[dict[str, Any]]) -> str:

@@ -1,12 +1,23 @@
 """The generated configuration is one that the agent takes, and measures what was promised and nothing else."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+import collector.config
+import collector.register
 from agent.config import Config, parse
 from wanggan.network import Gateway
-from wanggan.plan import PERIOD_S, PUBLIC_SITES, Plan, agent_configuration
+from wanggan.plan import (
+    AGENT,
+    PERIOD_S,
+    PUBLIC_SITES,
+    Plan,
+    agent_configuration,
+    collector_configuration,
+    site_register,
+)
 
 ALONE = Plan(reflector_port=8862, gateway=None, resolvers=[], public=[])
 FULL = Plan(8862, Gateway("eth0", "192.0.2.1"), ["127.0.0.53", "2001:db8::53"], list(PUBLIC_SITES))
@@ -63,3 +74,16 @@ def test_what_it_says_is_what_it_does() -> None:
         "www.gov.cn",
         "www.baidu.com",
     ]
+
+
+@pytest.mark.parametrize("plan", [ALONE, FULL])
+def test_the_collector_takes_its_files_and_knows_every_interface(plan: Plan, secret: Path) -> None:
+    folder = secret.parent
+    (folder / "sites.toml").write_text(site_register(plan))
+    text = collector_configuration(1884, 8080, str(folder), str(secret), str(folder / "sites.toml"))
+    (folder / "collector.toml").write_text(text)
+    settings = collector.config.load(folder / "collector.toml")
+    assert (settings.web.listen, settings.web.port, settings.mqtt.tls) == ("127.0.0.1", 8080, False)
+    register = collector.register.Register(settings.sites)
+    sites = register.sites(datetime.now(UTC))
+    assert {(site.agent, site.interface) for site in sites} == {(AGENT, name) for name in plan.interfaces}
