@@ -52,6 +52,7 @@ TEXTS: Final[dict[str, Text]] = {
         "以下为最后已知的旧值；探针会保留记录，恢复后补传",
         "values below are old, the last ones known; agents keep their records and send them later",
     ),
+    "register.broken": Text("新的 sites.toml 有误，仍用旧的登记", "The new sites.toml is not taken, the old one holds"),
     "old": Text("旧值", "old"),
     "agents": Text("探针", "Agents"),
     "agents.online": Text("在线", "online"),

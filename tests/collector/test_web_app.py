@@ -1,6 +1,7 @@
 """The HTTP side: headers, API, metrics, health, login, and what it costs."""
 
 import asyncio
+import html
 import json
 import re
 import socket
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from collector.config import WebSettings
+from collector.register import Register as SiteRegister
 from collector.state import State
-from collector.web import serve
+from collector.web import make_app, serve
 from collector.web.login import GUESSERS, LoginError
 from collector.web.page import static_files
 from tests.collector.website import (
@@ -55,6 +59,40 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+async def test_the_collectors_own_register_and_settings_fit(
+    site: Website, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    sites = tmp_path / "sites.toml"
+    sites.write_text('[venues.library]\ntype = "library"\nname = {zh = "图书馆", en = "Library"}\n')
+    register = SiteRegister(sites)
+    settings = WebSettings(port=free_port())
+    app = make_app(settings, site.state, site.store, register, fresh_s=0.0)  # type: ignore[arg-type]
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.listen, settings.port).start()
+        url = f"http://{settings.listen}:{settings.port}/"
+        async with session.get(url + "api/overview") as answer:
+            assert [waiting["agent"] for waiting in (await answer.json())["waiting"]] == ["box-1"]
+        async with session.get(url + "?lang=en") as answer:
+            proposed = re.search(r"<pre[^>]*>(.*?)</pre>", await answer.text(), re.DOTALL)
+        assert proposed is not None
+        entry = html.unescape(proposed[1]).replace('"..."', '"library"')
+        sites.write_text(f"{sites.read_text()}\n{entry}")
+        assert register.refresh()
+        async with session.get(url + "api/overview") as answer:
+            overview = await answer.json()
+        assert overview["waiting"] == []
+        assert overview["venues"][0]["sites"][0]["jobs"][0]["values"]["rtt_p50_ms"] == 12.25
+        assert overview["register_broken"] is None
+        sites.write_text("nonsense")
+        register.refresh()
+        async with session.get(url + "fragment?lang=en") as answer:
+            assert "The new sites.toml is not taken" in await answer.text()
+    finally:
+        await runner.cleanup()
+
+
 async def test_every_answer_carries_the_security_headers(site: Website, session: aiohttp.ClientSession) -> None:
     await site.start()
     for path in ("/", "/fragment", "/api/overview", "/metrics", "/healthz", "/static/page.js", "/nothing", "/static/x"):
@@ -72,11 +110,11 @@ async def test_every_answer_carries_the_security_headers(site: Website, session:
 async def test_the_page_needs_nothing_from_elsewhere(site: Website, session: aiohttp.ClientSession) -> None:
     await site.start()
     async with session.get(site.url + "/") as answer:
-        html = await answer.text()
-    for content in (html, *(content.decode() for content in static_files().values())):
+        page = await answer.text()
+    for content in (page, *(content.decode() for content in static_files().values())):
         foreign = re.sub(r"http://www\.w3\.org/\S+", "", content)
         assert not re.search(r"https?:|url\(|@import", foreign)
-    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", html)
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page)
 
 
 async def test_unknown_paths_methods_and_files(site: Website, session: aiohttp.ClientSession) -> None:
@@ -229,7 +267,10 @@ def _login(tmp_path: Path, content: str = "open sesame\n", mode: int = 0o600) ->
     return Login("ops", path)
 
 
-async def test_login(site: Website, session: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def test_login(
+    site: Website, session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.web.login.REFUSAL_S", 0.01)
     site.settings = Settings(free_port(), login=_login(tmp_path))
     await site.start()
     for path in (
