@@ -6,21 +6,28 @@ can make a measurement, tag or field, or change a field's type.
 
 import functools
 from collections.abc import Callable, Sequence
+from operator import getitem, itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from contract.series import SERIES, Series
+from contract.series import SERIES, FieldType, FieldValue
 from store.interface import Refusal
 from store.point import MAX_TIME_NS, MIN_TIME_NS, Point, flaw, row_type, tag_flaw, text_flaw
 
-_CACHED: Final = 20_000
-"""Texts that a cache holds before it starts again: above the tag sets and the vocabulary of a large fleet."""
+_CACHED: Final = 1_000
+"""Texts that a field's cache holds before it starts again; a hundred caches must fit into a small collector."""
+
+_CACHED_HEADS: Final = 20_000
+"""The same for tags: above the tag sets of a large fleet in one series."""
 
 _SHORT: Final = 64
-"""Characters of a string worth caching: above vocabulary and names, below free text."""
+"""Characters of a text worth keeping: above vocabulary and names, below free text."""
 
-_numbers: Final = msgspec.json.Encoder().encode
+_JSON_TO_LINE: Final = bytes.maketrans(b"{:", b" =")
+"""Makes ` a=1.5,b=2.0` of `{"a":1.5,"b":2.0}`, when quotes and the closing brace are deleted as well."""
+
+_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class Encoded(NamedTuple):
@@ -40,10 +47,10 @@ def encode(points: Sequence[Point]) -> Encoded:
     encoded = Encoded([], [], [])
     lines, places, refusals = encoded
     for place, point in enumerate(points):
-        write = _writer(point.series)
+        encode_point = _encoder(point.series)
         try:
-            line = write(point)
-        except (ValueError, TypeError, OverflowError):
+            line = encode_point(point)
+        except (ValueError, TypeError):
             words = flaw(point)
             if words is None:
                 raise
@@ -55,37 +62,94 @@ def encode(points: Sequence[Point]) -> Encoded:
     return encoded
 
 
+@functools.cache
+def _encoder(series: str) -> Callable[[Point], str | None]:
+    """What makes the line of a point of `series`, or None where there is nothing to store; a flaw raises ValueError or
+    TypeError.
+
+    No field is looked at in Python: floats are written by msgspec, as a JSON object without its nulls, and all others
+    are looked up in a cache of ready-made ``,name=value``.
+    """
+    table = SERIES[series]
+    float_places = [place for place, kind in enumerate(table.fields.values()) if kind == "float"]
+    other_places = [place for place, kind in enumerate(table.fields.values()) if kind != "float"]
+    names = list(table.fields)
+    floats_type: Any = msgspec.defstruct(
+        "_Floats", [(names[place], float | None, None) for place in float_places], omit_defaults=True
+    )
+    row = row_type(series)
+    floats, others = _picker(float_places), _picker(other_places)
+    texts = [_Texts(names[place], table.fields[names[place]]) for place in other_places]
+    heads = _Heads(series, table.tags)
+
+    def encode_point(point: Point) -> str | None:
+        _, tags, time_ns, fields = point
+        msgspec.convert(fields, row)
+        head = heads[tags]
+        numbers = _encode_json(floats_type(*floats(fields))).translate(_JSON_TO_LINE, b'"}').decode()
+        rest = "".join(map(getitem, texts, others(fields)))
+        if type(time_ns) is not int or not MIN_TIME_NS <= time_ns <= MAX_TIME_NS:
+            raise ValueError("not a time in nanoseconds")
+        if numbers == " ":  # no float at all
+            return f"{head} {rest[1:]} {time_ns}" if rest else None
+        return f"{head}{numbers}{rest} {time_ns}"
+
+    return encode_point
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[FieldValue]], tuple[FieldValue, ...]]:
+    """The values at `places`, as a tuple also where they are fewer than two."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda fields: tuple(fields[place] for place in places)
+
+
 class _Cache(dict[Any, str]):
     """Texts made once. Emptied when full, so that hostile input cannot make it grow."""
 
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
     def keep(self, key: Any, text: str) -> str:
-        if len(self) >= _CACHED:
+        if len(self) >= self._limit:
             self.clear()
         self[key] = text
         return text
 
 
-class _Strings(_Cache):
-    """String field value -> quoted text."""
+class _Texts(_Cache):
+    """Value of one string or int field -> ``,name=value``; null -> nothing."""
 
-    def __missing__(self, value: str) -> str:
+    def __init__(self, name: str, kind: FieldType) -> None:
+        super().__init__(_CACHED)
+        self._start = f",{name}="
+        self._kind = kind
+
+    def __missing__(self, value: FieldValue) -> str:
+        if value is None:
+            return self.keep(value, "")
+        if self._kind == "int":
+            return self.keep(value, f"{self._start}{value:d}i")
         words = text_flaw(value)
         if words is not None:
             raise ValueError(words)
-        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        return self.keep(value, text) if len(value) <= _SHORT else text
+        escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+        text = f'{self._start}"{escaped}"'
+        return self.keep(value, text) if len(text) <= _SHORT else text
 
 
 class _Heads(_Cache):
     """Tag values of one series -> measurement and tags. An empty tag is left out: the protocol cannot say it."""
 
-    def __init__(self, series: Series) -> None:
-        super().__init__()
+    def __init__(self, series: str, names: tuple[str, ...]) -> None:
+        super().__init__(_CACHED_HEADS)
         self._series = series
+        self._names = names
 
     def __missing__(self, tags: tuple[str, ...]) -> str:
-        text = self._series.name
-        for name, tag in zip(self._series.tags, tags, strict=True):
+        text = self._series
+        for name, tag in zip(self._names, tags, strict=True):
             words = tag_flaw(tag)
             if words is not None:
                 raise ValueError(words)
@@ -96,62 +160,3 @@ class _Heads(_Cache):
 
 def _escape(tag: str) -> str:
     return tag.replace(",", "\\,").replace("=", "\\=").replace(" ", "\\ ")
-
-
-@functools.cache
-def _writer(name: str) -> Callable[[Point], str | None]:
-    """The function that writes a point of one series; it raises ValueError or TypeError for a point with a flaw.
-
-    It is compiled from the series: one f-string is several times faster than a loop over fields. Its source is made of
-    names in :data:`contract.series.SERIES` (letters, digits and underscores) and of nothing else. For fields `sent`
-    (int), `rtt_ms` (float) and `rcode` (str) it reads::
-
-        def write(point):
-            _, tags, time_ns, fields = point
-            check(fields, row_type)
-            v0, v1, v2, = fields
-            n1, = numbers((v1,)).decode()[1:-1].split(",")
-            text = f"{'' if v0 is None else f',sent={+v0}i'}..."
-            ...
-            line = f"{heads[tags]} {text[1:]} {time_ns:d}"
-            return line if text else None
-    """
-    series = SERIES[name]
-    values = [f"v{i}" for i in range(len(series.fields))]
-    floats = [i for i, kind in enumerate(series.fields.values()) if kind == "float"]
-    parts = []
-    for i, (field, kind) in enumerate(series.fields.items()):
-        # `+` makes 0 and 1 of booleans.
-        value = {"float": f"{{n{i}}}", "int": f"{{+v{i}}}i", "str": f"{{strings[v{i}]}}"}[kind]
-        parts.append(f"{{'' if v{i} is None else f',{field}={value}'}}")
-    source = [
-        "def write(point):",
-        "    _, tags, time_ns, fields = point",
-        "    check(fields, row_type)",
-        f"    {', '.join(values)}, = fields",
-        f'    text = f"{"".join(parts)}"',
-        "    if not first <= time_ns <= last:",
-        "        raise ValueError",
-        '    line = f"{heads[tags]} {text[1:]} {time_ns:d}"',
-        "    return line if text else None",
-    ]
-    if floats:
-        # msgspec writes a row of floats an order of magnitude faster than repr(), shortest form as well.
-        texts = ", ".join(f"n{i}" for i in floats)
-        numbers = ", ".join(f"v{i}" for i in floats)
-        source.insert(4, f'    {texts}, = numbers(({numbers},)).decode()[1:-1].split(",")')
-    scope: dict[str, Any] = {
-        "check": msgspec.convert,
-        "row_type": row_type(name),
-        "numbers": _numbers,
-        "strings": _strings,
-        "heads": _Heads(series),
-        "first": MIN_TIME_NS,
-        "last": MAX_TIME_NS,
-    }
-    exec("\n".join(source), scope)  # noqa: S102 - see above: names of our own table only
-    write: Callable[[Point], str | None] = scope["write"]
-    return write
-
-
-_strings: Final = _Strings()

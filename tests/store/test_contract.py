@@ -21,7 +21,7 @@ async def read(store: Store, series: str = "latency", **where: str) -> list[Row]
 
 
 async def test_a_point_comes_back_as_it_was(store: Store) -> None:
-    fields = {"method": "icmp", "sent": 60, "rtt_p50_ms": 0.1 + 0.2, "ok": 1, "outcome": "ok"}
+    fields: dict[str, Any] = {"method": "icmp", "sent": 60, "rtt_p50_ms": 0.1 + 0.2, "ok": 1, "outcome": "ok"}
     assert await store.write([point(1, tags={"resolver": "r1"}, **fields)]) == []
     (row,) = await read(store)
     assert row.time_ns == T0 + SECOND

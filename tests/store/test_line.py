@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.series import SERIES
-from store import line
-from store.line import encode
+from store.line import _Heads, _Texts, encode
 from store.point import MAX_TIME_NS, Point, flaw
 from tests.store.points import point
 
@@ -26,9 +25,9 @@ HEAD = "latency,agent=a-1,venue=lib,network=wifi,target=core,interface=wlan0"
 
 def test_the_declared_type_decides_the_suffix() -> None:
     assert one(at(7, sent=3, rtt_p50_ms=3, ok=True, method="icmp")) == (
-        f'{HEAD} method="icmp",sent=3i,rtt_p50_ms=3,ok=1i 7'
+        f'{HEAD} rtt_p50_ms=3,method="icmp",sent=3i,ok=1i 7'
     )
-    assert one(at(7, sent=0, rtt_p50_ms=0.5, ok=False)) == f"{HEAD} sent=0i,rtt_p50_ms=0.5,ok=0i 7"
+    assert one(at(7, sent=0, rtt_p50_ms=0.5, ok=False)) == f"{HEAD} rtt_p50_ms=0.5,sent=0i,ok=0i 7"
 
 
 def test_null_is_left_out_and_zero_is_not() -> None:
@@ -57,14 +56,16 @@ def test_a_series_without_floats_or_strings() -> None:
     assert one(Point("collector", ("",), 1, (1,) + (None,) * 9)) == "collector received=1i 1"
 
 
-def test_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "_CACHED", 50)
-    for number in range(200):
-        text = f"n-{number}"
-        assert one(at(1, tags={"venue": text}, detail=text)) == (f'{HEAD.replace("lib", text)} detail="{text}" 1')
-        assert len(line._strings) <= 50
-    one(at(1, detail="x" * 200))
-    assert "x" * 200 not in line._strings, "free text is not worth keeping"
+def test_caches_are_bounded_and_right_after_they_were_emptied() -> None:
+    texts, heads = _Texts("detail", "str"), _Heads("dns", ("agent",))
+    for number in range(50_000):
+        assert texts[f"n-{number}"] == f',detail="n-{number}"'
+        assert heads[(f"n-{number}",)] == f"dns,agent=n-{number}"
+        assert len(texts) <= 1_000
+        assert len(heads) <= 20_000
+    assert texts[None] == ""
+    assert texts["x" * 200] == f',detail="{"x" * 200}"'
+    assert "x" * 200 not in texts, "free text is not worth keeping"
 
 
 def test_an_unknown_series_is_an_error_and_no_refusal() -> None:

@@ -230,7 +230,7 @@ async def test_retention_deletes_in_small_steps_and_nothing_younger(path: Path) 
     old = [point(-31 * DAY + second, sent=second) for second in range(1_200)]
     young = [point(-30 * DAY + second, sent=second) for second in range(3)]
     await store.write(old + young)
-    left = []
+    left: list[int] = []
     while len(left) < 4:
         await pruned(store)
         left.append(len(await sent(store)))

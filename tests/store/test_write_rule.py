@@ -120,7 +120,7 @@ async def test_a_senseless_retry_after_is_ignored(store: InfluxStore, scripted: 
 
 @pytest.mark.parametrize("fate", ["hang", "drop", "garbage"])
 async def test_a_server_that_does_not_answer(store: InfluxStore, scripted: Scripted, fate: str) -> None:
-    scripted.script = lambda request: fate  # type: ignore[return-value]
+    scripted.script = lambda request: fate  # type: ignore[assignment, return-value]
     with pytest.raises(StoreUnavailable, match="no answer within 0.5 s" if fate == "hang" else scripted.url):
         await store.write([point(1, sent=1)])
     with pytest.raises(StoreUnavailable):
