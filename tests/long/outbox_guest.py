@@ -1,4 +1,4 @@
-"""Runs in the virtual machine of the power-cut test: an agent's outbox on /disk that no broker ever answers.
+"""Runs in the virtual machine of the power-cut test: an agent's publisher and its outbox on /disk, without a broker.
 
 Each line on the console begins with `@`:
 
@@ -10,6 +10,7 @@ Environment: HOLD_S; SYNCHRONOUS, a planted fault: SQLite's setting instead of t
 """
 
 import asyncio
+import logging
 import os
 import random
 import re
@@ -40,11 +41,12 @@ if "SYNCHRONOUS" in os.environ:
     sqlite3.connect = lambda *arguments, **options: connect(*arguments, factory=Planted, **options)  # type: ignore[assignment]
 
 from agent.clock import SystemClock, utc  # noqa: E402
-from agent.config import OutboxLimits  # noqa: E402
+from agent.config import Mqtt, OutboxLimits  # noqa: E402
 from agent.facts import Facts  # noqa: E402
 from agent.outbox import Outbox  # noqa: E402
 from agent.outbox_file import Changes, OutboxFile, Report  # noqa: E402
-from agent.timekeeper import boot_id  # noqa: E402
+from agent.publisher import Publisher  # noqa: E402
+from agent.timekeeper import Timekeeper, default_sources  # noqa: E402
 from contract.codec import encode  # noqa: E402
 from contract.record import RECORDS, Record  # noqa: E402
 from contract.values import Latency  # noqa: E402
@@ -96,13 +98,12 @@ def sample(number: int, clock: SystemClock) -> Record:
     )
 
 
-async def measure(outbox: Outbox, clock: SystemClock, number: int) -> None:
-    boot = boot_id()
+async def measure(publisher: Publisher, clock: SystemClock, number: int) -> None:
     while True:
         number += 1
         record = sample(number, clock)
         say("record", number, crc32(encode(record)))
-        outbox.keep(record, boot=boot, boot_s=clock.boot(), synced=True)
+        publisher.submit(record, clock.boot())
         await clock.sleep(random.uniform(*EVERY_S))
 
 
@@ -110,13 +111,22 @@ async def main() -> None:
     clock, facts = SystemClock(), Facts()
     limits = OutboxLimits(hold_s=float(os.environ["HOLD_S"]))
     outbox = await Outbox.open(FOLDER, agent="venue-01", limits=limits, clock=clock, facts=facts)
+    publisher = Publisher(
+        Mqtt(host="127.0.0.1", port=1883, tls=False),
+        agent="venue-01",
+        outbox=outbox,
+        timekeeper=Timekeeper(clock, default_sources(), facts),
+        facts=facts,
+        clock=clock,
+    )
     number = tell_held(facts)
     say("ready")
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(outbox.run(), name="outbox")
-        tasks.create_task(measure(outbox, clock, number), name="measure")
+        tasks.create_task(publisher.run(), name="publisher")
+        tasks.create_task(measure(publisher, clock, number), name="measure")
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     sys.modules["agent.outbox"].OutboxFile = SpokenFile  # type: ignore[attr-defined]
     asyncio.run(main())
