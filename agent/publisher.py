@@ -249,8 +249,9 @@ class Publisher:
         now_s = self._clock.boot()
         for batch in self._flying():
             if batch.session == self._session:
-                # A working connection broke right after the sending: perhaps because of it.
-                batch.cut = batch.cut + 1 if self._heard and now_s - batch.sent_s <= BLAME_S else 0
+                # The connection broke right after the sending: perhaps because of it. That is counted further only
+                # for connections that worked, which is why suspects wait for a sign of that.
+                batch.cut = max(1, batch.cut + self._heard) if now_s - batch.sent_s <= BLAME_S else 0
             batch.due_s = float("-inf")
         self._wake.set()
 
@@ -264,6 +265,7 @@ class Publisher:
         return _Client(
             self._mqtt.host,
             self._mqtt.port,
+            logger=_quiet(),
             identifier=self._agent,
             username=self._agent,
             password=_password(self._mqtt),
@@ -522,6 +524,13 @@ def _first(error: BaseException | None) -> aiomqtt.MqttError:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return aiomqtt.MqttError(str(error))
+
+
+def _quiet() -> logging.Logger:
+    """paho logs every lost connection as an error; we log what changed."""
+    logger = logging.getLogger(f"{__name__}.paho")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 def _properties(packet: int, **values: Any) -> Properties:

@@ -109,6 +109,7 @@ class Collector:
         """Everything that came, in order."""
         self.payloads: dict[tuple[str, int], set[bytes]] = {}
         self.statuses: list[bytes] = []
+        self.connected = False
         self._port = port
         self._agent = agent
 
@@ -133,8 +134,10 @@ class Collector:
                     await client.subscribe("wanggan/1/up/+/records", qos=1)
                     await client.subscribe("wanggan/1/up/+/status", qos=1)
                     ready.set()
+                    self.connected = True
                     async for message in client.messages:
                         await self._take(client, message)
+            self.connected = False
             await asyncio.sleep(0.05)
 
     async def _take(self, client: aiomqtt.Client, message: aiomqtt.Message) -> None:
