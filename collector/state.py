@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from contract.messages import Status
+from contract.messages import BatchId, Status
 
 
 @dataclass
@@ -39,6 +39,8 @@ class AgentState:
     """False: waiting for registration, its records are answered `later: unknown_agent`."""
     clock_offset_ms: float | None = None
     """Agent's `sent_at` minus our clock at receipt, of the last batch."""
+    last_stored: BatchId | None = None
+    """The newest batch of its outbox that was stored; None when none is known."""
 
 
 @dataclass
@@ -54,3 +56,13 @@ class State:
     `later.<reason>`, `refused.<refusal>`."""
     queue_bytes: int = 0
     """Bytes of batches that wait for the store."""
+    alarms: dict[str, str] = field(default_factory=dict)
+    """What a person must look at, in words, by name: `register` `store_limit` `dead_letters`."""
+
+    def alarm(self, name: str, words: str | None) -> bool:
+        """Raise an alarm, or with None take it back; True when that changed something."""
+        if words is None:
+            return self.alarms.pop(name, None) is not None
+        changed = name not in self.alarms
+        self.alarms[name] = words
+        return changed

@@ -1,0 +1,185 @@
+"""The agents as their births and wills show them, and the jobs that they announce."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from collector.register import Register
+from collector.state import AgentState, State
+from contract import topics
+from contract.codec import PayloadError, decode_status, encode
+from contract.fields import AgentId
+from contract.messages import Ack, BatchId, Job, Status
+from contract.series import JOBS, FieldValue
+from store.interface import Store, StoreError, StoreUnavailable
+from store.point import Point
+
+log = logging.getLogger(__name__)
+
+MAX_AGENTS: Final = 20_000
+"""More are not looked at: where anybody may connect, anybody may call himself an agent."""
+RETRY_S: Final = 5.0
+
+Publish = Callable[[str, bytes], bool]
+_Identity = tuple[str, str, str, str, str]
+"""Probe, target, interface, provider, resolver: an announced job among its agent's."""
+
+
+class Fleet:
+    """Keeps :attr:`State.agents`, answers births, writes the `jobs` series."""
+
+    def __init__(
+        self,
+        state: State,
+        register: Register,
+        store: Store,
+        *,
+        publish: Publish,
+        note: Callable[[list[Point]], None],
+        wall: Callable[[], float],
+    ) -> None:
+        """:param note: takes points of our own, to be written with the next batch."""
+        self._state = state
+        self._register = register
+        self._store = store
+        self._publish = publish
+        self._note = note
+        self._wall = wall
+        self._announced: dict[str, dict[_Identity, Job]] = {}
+        """Of each agent, what the `jobs` series says."""
+        self._changed: dict[str, int] = {}
+        """Agents whose jobs are to be compared, and the time (ns) of what they announced."""
+        self._wake = asyncio.Event()
+
+    def agent(self, name: str) -> AgentState | None:
+        """What is known of an agent; None when that is no legal id, or there are too many."""
+        known = self._state.agents.get(name)
+        if known is None:
+            if not _is_agent_id(name) or len(self._state.agents) >= MAX_AGENTS:
+                return None
+            known = self._state.agents[name] = AgentState(registered=self._register.knows(name))
+            if not known.registered:
+                log.info("agent %s waits for registration", name)
+        return known
+
+    def take_status(self, name: str, payload: bytes) -> None:
+        """A birth or a will, retained or new. A will of another session than the last birth's is ignored."""
+        agent = self.agent(name)
+        if agent is None or not payload:  # an empty payload clears the retained one
+            return
+        try:
+            status = decode_status(payload)
+        except PayloadError as error:
+            self._state.counters[f"refused.{error.refusal}"] += 1
+            log.warning("agent %s: status refused: %s", name, error)
+            return
+        born = agent.status
+        if not status.online and born is not None and born.session != status.session:
+            log.info("agent %s: will of session %d ignored, %d lives", name, status.session, born.session)
+            return
+        if born is None or born.online != status.online:
+            log.info("agent %s: %s", name, "online" if status.online else "offline")
+        agent.status = status
+        agent.status_at = datetime.fromtimestamp(self._wall(), UTC)
+        if status.online:
+            self._answer_birth(name, agent, status)
+            self._compare_later(name)
+
+    def register_changed(self) -> None:
+        """Look again who is registered."""
+        for name, agent in self._state.agents.items():
+            knows = self._register.knows(name)
+            if knows and not agent.registered:
+                log.info("agent %s is registered", name)
+            agent.registered = knows
+            self._compare_later(name)
+
+    async def run(self) -> None:
+        """Write announced jobs that are new, changed or gone, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for name in list(self._changed):
+                at_ns = self._changed.pop(name)
+                try:
+                    await self._compare(name, at_ns)
+                except StoreUnavailable:
+                    self._changed.setdefault(name, at_ns)
+                    self._wake.set()
+                    await asyncio.sleep(RETRY_S)
+                    break
+
+    def _answer_birth(self, name: str, agent: AgentState, status: Status) -> None:
+        last = agent.last_stored
+        answer = Ack(
+            outbox=status.outbox,
+            batch=None,
+            at=datetime.fromtimestamp(self._wall(), UTC),
+            last_stored=last.batch if last is not None and last.outbox == status.outbox else None,
+        )
+        self._publish(topics.down(name, "ack"), encode(answer))
+
+    def _compare_later(self, name: str) -> None:
+        self._changed[name] = int(self._wall() * 1e6) * 1000
+        self._wake.set()
+
+    async def _compare(self, name: str, at_ns: int) -> None:
+        agent = self._state.agents[name]
+        # An unregistered agent gets no stored series: anybody could fill the store with names.
+        if agent.status is None or not agent.status.online or not agent.registered:
+            return
+        before = self._announced.get(name)
+        if before is None:
+            before = await self._stored_jobs(name)
+        now = {_identity(job): job for job in agent.status.jobs}
+        points = [_point(name, job, at_ns, announced=True) for key, job in now.items() if before.get(key) != job]
+        points += [_point(name, job, at_ns, announced=False) for key, job in before.items() if key not in now]
+        self._announced[name] = now
+        if points:
+            self._note(points)
+
+    async def _stored_jobs(self, name: str) -> dict[_Identity, Job]:
+        """What the series says already; nothing where the store cannot be read, then all jobs are written again."""
+        try:
+            rows = await self._store.latest(JOBS.name, JOBS.tags, since_ns=0, where={"agent": name})
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            log.debug("agent %s: jobs cannot be read back: %s", name, error)
+            return {}
+        jobs = [_job(row.tags, row.fields) for row in rows if row.fields.get("announced")]
+        return {_identity(job): job for job in jobs}
+
+
+def _is_agent_id(name: str) -> bool:
+    try:
+        msgspec.convert(name, AgentId)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def last_stored(known: BatchId | None, new: BatchId) -> BatchId:
+    """The newer of two batches of one outbox; the new one where the outbox is another."""
+    return known if known is not None and known.outbox == new.outbox and known.batch > new.batch else new
+
+
+def _identity(job: Job) -> _Identity:
+    return job.probe, job.target, job.interface, job.provider or "", job.resolver or ""
+
+
+def _point(agent: str, job: Job, time_ns: int, *, announced: bool) -> Point:
+    return Point(JOBS.name, (agent, *_identity(job)), time_ns, (job.role, job.period_s, int(announced)))
+
+
+def _job(tags: dict[str, str], fields: dict[str, FieldValue]) -> Job:
+    return msgspec.convert(
+        {name: tags[name] or None for name in ("provider", "resolver")}
+        | {name: tags[name] for name in ("probe", "target", "interface")}
+        | {"role": fields.get("role"), "period_s": fields.get("period_s")},
+        Job,
+    )

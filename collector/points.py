@@ -1,0 +1,169 @@
+"""Records to points: checked against the clock, joined with the site register by slot, in the stored order of fields.
+
+This is the hot path: no branch per field, no conversion of times but integer arithmetic.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import astuple
+
+from collector.register import Register, Roll
+from contract.codec import Refused
+from contract.record import RECORDS, Record
+from contract.series import RAW_SERIES, FieldValue
+from contract.values import VALUES, Values
+from contract.vocabulary import Later, Rejection
+from store.point import Point
+
+AHEAD_US: Final = 300 * 10**6
+"""A slot may be 5 min ahead of our clock; more is answered `later: clock_ahead`."""
+OLD_US: Final = 30 * 86_400 * 10**6
+"""A slot may be 30 days old (retention of raw points); more is `rejected: too_old`."""
+MAX_LABELS: Final = 200_000
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_COUNTS: Final = {"ok": (1, 1), "failed": (0, 1), "invalid": (0, 0), "skipped": (0, 0)}
+"""Fields `ok` and `attempted` of every outcome."""
+
+_Fields = tuple[FieldValue, ...]
+_Identity = tuple[str, str, str, str | None, str | None]
+_Labels = tuple[int, int, tuple[str, ...]]
+"""From and before when, in microseconds since 1970, a series has these tags."""
+
+
+class Rejected(NamedTuple):
+    """A record that will never be stored."""
+
+    place: int
+    reason: Rejection
+    refusal: str
+    """The codec's name for it, or ours."""
+    words: str
+
+
+class Judgement(NamedTuple):
+    """What is to become of a batch's records, by their index in it."""
+
+    points: list[Point]
+    indices: list[int]
+    """Of each point's record."""
+    rejected: list[Rejected]
+    later: list[tuple[int, Later]]
+
+
+class Judge:
+    """Knows the register, and remembers the tags of every series that it has seen."""
+
+    def __init__(self, register: Register) -> None:
+        self._register = register
+        self._roll: Roll = register.roll
+        self._labels: dict[_Identity, _Labels] = {}
+
+    def judge(self, agent: str, places: Iterable[Record | Refused], now_us: int) -> Judgement:
+        """Every record of a batch of `agent`, seen at `now_us` (microseconds since 1970)."""
+        if self._roll is not self._register.roll or len(self._labels) > MAX_LABELS:
+            self._roll = self._register.roll
+            self._labels.clear()
+        labels = self._labels
+        newest_us, oldest_us = now_us + AHEAD_US, now_us - OLD_US
+        points: list[Point] = []
+        indices: list[int] = []
+        rejected: list[Rejected] = []
+        later: list[tuple[int, Later]] = []
+        for index, record in enumerate(places):
+            if isinstance(record, Refused):
+                if record.error.refusal == "unknown_probe":
+                    later.append((index, "unknown_probe"))
+                else:
+                    rejected.append(Rejected(index, "invalid", record.error.refusal, str(record.error)))
+                continue
+            slot_us = (record.slot - _EPOCH) // _MICROSECOND
+            if record.clock == "none":
+                rejected.append(
+                    Rejected(index, "invalid", "clock_none", "the agent never knew the time of this record")
+                )
+            elif slot_us > newest_us:
+                later.append((index, "clock_ahead"))
+            elif slot_us < oldest_us:
+                rejected.append(Rejected(index, "too_old", "too_old", f"slot {record.slot.isoformat()}"))
+            else:
+                identity = (agent, record.interface, record.target, record.provider, record.resolver)
+                found = labels.get(identity)
+                if found is None or not found[0] <= slot_us < found[1]:
+                    found = self._find(identity, slot_us)
+                    if found is None:
+                        later.append((index, "unknown_agent"))
+                        continue
+                    labels[identity] = found
+                points.append(to_point(record, found[2], slot_us * 1000))
+                indices.append(index)
+        return Judgement(points, indices, rejected, later)
+
+    def _find(self, identity: _Identity, slot_us: int) -> _Labels | None:
+        agent, interface, target, provider, resolver = identity
+        span = self._roll.find(agent, interface, slot_us)
+        if span is None:
+            return None
+        tags = (agent, span.venue, span.network, target, interface, provider or "", resolver or "")
+        return span.start_us, span.end_us, tags
+
+
+def to_point(record: Record, tags: tuple[str, ...], time_ns: int) -> Point:
+    """The record as it is stored. `tags` are in the order of :data:`contract.series.RECORD_TAGS`."""
+    probe, nothing, convert = _KINDS[type(record)]
+    values = record.values
+    fields = nothing if values is None else convert(values)
+    flags = record.flags
+    outcome = record.outcome
+    return Point(
+        probe,
+        tags,
+        time_ns,
+        (
+            *fields,
+            *_COUNTS[outcome],
+            outcome,
+            record.reason,
+            record.detail,
+            ",".join(flags) if flags else None,
+            record.clock,
+            record.duration_s,
+        ),
+    )
+
+
+def _converter(probe: str, values: type[Values]) -> Callable[[Any], _Fields]:
+    """A function from a value struct to its stored fields: booleans become 0 or 1, a list becomes its JSON."""
+    stored = RAW_SERIES[probe].fields
+    odd = {
+        place: int if stored[field.encode_name] == "int" else _text
+        for place, field in enumerate(msgspec.structs.fields(values))
+        if any(word in str(field.type) for word in ("bool", "list"))
+    }
+    if not odd:
+        return astuple
+
+    def convert(measured: Values) -> _Fields:
+        fields = list(astuple(measured))
+        for place, change in odd.items():
+            if fields[place] is not None:
+                fields[place] = change(fields[place])
+        return tuple(fields)
+
+    return convert
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+_KINDS: Final[dict[type[Record], tuple[str, _Fields, Callable[[Any], _Fields]]]] = {
+    RECORDS[probe]: (probe, (None,) * len(msgspec.structs.fields(values)), _converter(probe, values))
+    for probe, values in VALUES.items()
+}
+"""Of every class of record: its series, its fields where nothing was measured, and how values become fields."""
