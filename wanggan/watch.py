@@ -19,18 +19,22 @@ class Overviews(Protocol):
 async def watch(read: Overviews, say: Say, every_s: float = EVERY_S) -> None:
     """Say what changes until cancelled."""
     known: dict[str, str] = {}
+    complete = False
     while True:
         overview = await read()
         if overview is not None:
             now = _states(overview)
             for line in changes(known, now):
                 say(line)
-            known |= now
+            if not complete and _jobs(overview) and _WAITING not in now.values():
+                complete = True
+                say(f"all {len(_jobs(overview))} measurements have their first result")
+            known = now
         await asyncio.sleep(every_s)
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> Iterator[str]:
-    """What is worth a line: trouble, and its end. A good start is none, except that of the very last job."""
+    """What is worth a line: trouble, and its end. A good start is none."""
     for what, state in now.items():
         was = before.get(what, _WAITING)
         if state in (was, _WAITING):
@@ -39,16 +43,10 @@ def changes(before: dict[str, str], now: dict[str, str]) -> Iterator[str]:
             yield f"{what}: {state}"
         elif was != _WAITING:
             yield f"{what}: ok again"
-    if _waits(before) and not _waits(now) and now:
-        yield "every measurement has its first result"
 
 
 _OK: Final = "ok"
 _WAITING: Final = "waiting"
-
-
-def _waits(states: dict[str, str]) -> bool:
-    return not states or _WAITING in states.values()
 
 
 def _states(overview: dict[str, Any]) -> dict[str, str]:
@@ -57,11 +55,11 @@ def _states(overview: dict[str, Any]) -> dict[str, str]:
     for link, name in (("broker", "broker"), ("store", "database")):
         up = overview[link]["up"]
         states[name] = _WAITING if up is None else _OK if up else f"down, {overview[link]['reason']}"
-    for venue in overview["venues"]:
-        for site in venue["sites"]:
-            for job in site["jobs"]:
-                states[_name(job)] = _state(job)
-    return states
+    return states | {_name(job): _state(job) for job in _jobs(overview)}
+
+
+def _jobs(overview: dict[str, Any]) -> list[dict[str, Any]]:
+    return [job for venue in overview["venues"] for site in venue["sites"] for job in site["jobs"]]
 
 
 def _name(job: dict[str, Any]) -> str:

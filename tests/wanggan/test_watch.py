@@ -35,13 +35,17 @@ async def lines_of(*overviews: dict[str, Any] | None) -> list[str]:
 async def test_a_good_start_is_one_line() -> None:
     assert await lines_of(
         overview(job("waiting"), job("ok", target="core")), overview(job("ok"), job("ok", target="core"))
-    ) == ["every measurement has its first result"]
+    ) == ["all 2 measurements have their first result"]
+
+
+async def test_without_a_job_there_is_no_first_result() -> None:
+    assert await lines_of(overview(), overview()) == []
 
 
 async def test_a_failure_and_its_end_are_a_line_each_and_are_not_repeated() -> None:
     failed = overview(job("failed", "all_lost", "20 of 20 lost"))
     assert await lines_of(overview(job("ok")), failed, failed, None, failed, overview(job("ok"))) == [
-        "every measurement has its first result",
+        "all 1 measurements have their first result",
         "latency gateway: failed, all_lost (20 of 20 lost)",
         "latency gateway: ok again",
     ]
@@ -49,7 +53,6 @@ async def test_a_failure_and_its_end_are_a_line_each_and_are_not_repeated() -> N
 
 async def test_links_are_said_too() -> None:
     assert await lines_of(overview(), overview(broker="connection refused"), overview()) == [
-        "every measurement has its first result",
         "broker: down, connection refused",
         "broker: ok again",
     ]
