@@ -6,6 +6,7 @@ again what was not answered. Births and wills come at QoS 1.
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 from collections.abc import Callable
@@ -183,6 +184,8 @@ def _why(error: BaseException | None) -> str:
             return "another client has taken our client id: every collector needs a `name` of its own"
         case _:
             cause = error.__cause__ or error
+            if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and (cause.errno or 0) > 0:
+                return os.strerror(cause.errno or 0)  # asyncio puts its own words around the system's
             return str(cause) or type(cause).__name__
 
 

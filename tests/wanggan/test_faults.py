@@ -112,7 +112,7 @@ async def test_each_fault_shows_its_own_reason_and_goes_away_again(net: Net, pag
 
         with kept_down(lambda: up.child("mosquitto.conf")):
             await seen('#link-broker[data-up="no"]')
-            await expect(page.locator("#trouble-broker .why")).to_contain_text("refused", timeout=SLOW_MS)
+            await expect(page.locator("#trouble-broker .why")).to_have_text("Connection refused", timeout=SLOW_MS)
         await seen('#link-broker[data-up="yes"]')
 
         with kept_down(lambda: up.child("collector", "run")):
