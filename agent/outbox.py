@@ -26,7 +26,20 @@ from msgspec import Struct
 from agent.clock import Clock, utc, wait
 from agent.config import OutboxLimits
 from agent.facts import Facts
-from agent.outbox_file import CLASS_SHIFT, MIB, Changes, Drop, Fault, Found, Now, OutboxFile, Report, Row, oldest_age_s
+from agent.outbox_file import (
+    CLASS_SHIFT,
+    EXPIRE_ROWS,
+    MIB,
+    Changes,
+    Drop,
+    Fault,
+    Found,
+    Now,
+    OutboxFile,
+    Report,
+    Row,
+    oldest_age_s,
+)
 from agent.timekeeper import UNSYNCED_WAIT_S
 from contract import messages
 from contract.codec import PayloadError, decode_batch, decode_record, encode
@@ -358,12 +371,14 @@ class Outbox:
                 self._count_quarantined(str(error), content or b"", batch.count)
         return batch.payload is not None
 
-    async def unsent(self, limit: int, *, boot: UUID, anchored: bool) -> list[Entry]:
-        """Records that were committed before they could be sent, the rarest class first.
+    async def unsent(self, limit: int, *, boot: UUID, anchored: bool) -> list[Entry] | None:
+        """Records that were committed before they could be sent, the rarest class first; None: the disk is busy.
 
         :param anchored: whether the time of this boot is known; if not, its unsynchronised records are left out.
         """
-        if self._lock.locked() or not self._open or self._file_rows == 0:
+        if self._lock.locked():
+            return None
+        if not self._open or self._file_rows == 0:
             return []
         async with self._lock:
             try:
@@ -446,7 +461,7 @@ class Outbox:
         if not self._open or self._facts.degraded:
             return self._retry_at_s
         return -math.inf if self._at_once or self._numbers_low() else min(
-            self._hold_due_s(), self._delete_since_s + self._limits.hold_s, self._save_at_s
+            self._hold_due_s(), self._delete_since_s + self._limits.hold_s, self._save_at_s, self._expire_at_s
         )  # fmt: skip
 
     def _hold_due_s(self) -> float:
@@ -542,7 +557,7 @@ class Outbox:
             self._take_numbers(end)
         self._note_evicted(report.evicted)
         if snapshot.changes.older_than is not None:
-            self._expire_at_s = now_s + 3600.0
+            self._expire_at_s = now_s + (1.0 if len(report.evicted) >= EXPIRE_ROWS else 3600.0)
         self._file_rows, self._oldest = report.rows, report.oldest
         self._facts.disk_free_bytes = report.free_bytes
         self._save_at_s, self._truncate_at_s = now_s + self._save_s, now_s + 60.0

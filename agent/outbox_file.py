@@ -28,6 +28,8 @@ BALLAST_BYTES: Final = MIB
 FREE_SHARE: Final = 0.1
 """Of the space that is free at start, the outbox takes at most this (or what it has already taken)."""
 MAX_QUARANTINED: Final = 100
+EXPIRE_ROWS: Final = 1_000
+"""One transaction drops about this many rows for their age, no more; the event loop has to account for them."""
 KEPT_BAD: Final = 2
 
 CLASS_SHIFT: Final = 48
@@ -322,7 +324,9 @@ class OutboxFile:
 
     def _expire(self, now: Now, max_age_s: float, protect: Collection[int]) -> dict[int, Drops]:
         evicted: dict[int, Drops] = {}
-        while rows := [row for row in self._oldest(protect, limit=64) if _age_s(row, now) > max_age_s]:
+        while len(evicted) < EXPIRE_ROWS and (
+            rows := [row for row in self._oldest(protect, limit=64) if _age_s(row, now) > max_age_s]
+        ):
             evicted |= self._evict(rows)
         return evicted
 

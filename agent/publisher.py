@@ -424,19 +424,19 @@ class Publisher:
             resting = [b for b in resting if not b.cut]
         if resting:
             self._old_from_s = now_s + self._timing.replay_gap_s
-            batch = min(resting, key=lambda b: b.due_s)
-            return batch if await self._outbox.load(batch) else None
+            oldest = min(resting, key=lambda b: b.due_s)
+            return oldest if await self._outbox.load(oldest) else None
         if self._outbox.crowded:
             return None
         boot, anchored = self._timekeeper.boot, self._timekeeper.anchored.is_set()
         found = await self._outbox.unsent(MAX_RECORDS, boot=boot, anchored=anchored)
+        self._old_from_s = now_s + self._timing.replay_gap_s * (10 if found == [] else 1)
+        if not found:
+            return None
         for entry in found:
             entry.record.flags = [*entry.record.flags, "replayed"]
         entries, changed = self._label(found)
-        self._old_from_s = now_s + self._timing.replay_gap_s * (1 if entries else 10)
-        if not entries:
-            return None
-        batch = self._make(entries)
+        batch = self._make(entries) if entries else None
         if changed:
             # A record that was sent with one time must not be sent with another after a crash.
             await self._outbox.commit(everything=True)

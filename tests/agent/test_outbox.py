@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import pytest
 
 from agent.config import OutboxLimits
 from agent.facts import Facts
-from agent.outbox import CLASS_OF, CLASSES, NUMBERS, RING_RECORDS, Batch, Outbox
+from agent.outbox import CLASS_OF, CLASSES, NUMBERS, RING_RECORDS, Batch, Entry, Outbox
 from agent.outbox_file import MIB, Now
 from contract.codec import decode_batch
 from contract.messages import BatchId
@@ -61,8 +60,13 @@ class Kept:
 
     async def on_disk(self) -> list[int]:
         """Numbers of the unsent records on disk that are not in memory too."""
-        entries = await self.outbox.unsent(100_000, boot=BOOT, anchored=True)
+        entries = await self.unsent(100_000)
         return sorted(numbers([entry.record for entry in entries]))
+
+    async def unsent(self, limit: int) -> list[Entry]:
+        entries = await self.outbox.unsent(limit, boot=BOOT, anchored=True)
+        assert entries is not None
+        return entries
 
     def rows(self) -> list[tuple[Any, ...]]:
         with contextlib.closing(sqlite3.connect(self.folder / "outbox.db")) as db:
@@ -169,7 +173,7 @@ async def test_an_acknowledged_batch_leaves_the_disk_with_the_next_commit(kept: 
     kept.keep(1, 2, 3)
     await kept.pass_s(10)
     kept.keep(4)
-    entries = await kept.outbox.unsent(100, boot=BOOT, anchored=True)
+    entries = await kept.unsent(100)
     batch = kept.outbox.make_batch(entries, 1)
     kept.outbox.settle(batch, {1})
     assert len(kept.rows()) == 3
@@ -216,7 +220,7 @@ async def test_a_sent_batch_that_spills_keeps_number_and_content(kept: Kept) -> 
 async def test_the_rows_of_a_replayed_batch_become_that_batch(kept: Kept) -> None:
     kept.keep(1, 2, 3)
     await kept.pass_s(10)
-    batch = kept.outbox.make_batch(await kept.outbox.unsent(2, boot=BOOT, anchored=True), 1)
+    batch = kept.outbox.make_batch(await kept.unsent(2), 1)
     await kept.pass_s(10)
     assert sorted(number or 0 for number, _ in kept.rows()) == [0, batch.id.batch]
     assert kept.facts.outbox_records == 3
@@ -356,7 +360,7 @@ async def test_outcome_does_not_matter_and_what_is_in_flight_stays(small: Kept) 
 async def test_old_records_are_dropped_after_their_days(tmp_path: Path) -> None:
     kept = await start(tmp_path / "state", max_days=1)
     await fill(kept, 0, 20, "latency")
-    batch = kept.outbox.make_batch((await kept.outbox.unsent(5, boot=BOOT, anchored=True)), 1)
+    batch = kept.outbox.make_batch((await kept.unsent(5)), 1)
     kept.outbox.rest(batch, kept.clock.boot() + 1e6)
     await kept.pass_s(10)
     for _ in range(23):
@@ -441,7 +445,7 @@ async def test_a_full_disk_goes_on_in_memory_and_comes_back(disk: Path) -> None:
     assert kept.facts.outbox_records == 200
     # Sending goes on, from memory and from disk.
     kept.outbox.settle(batch, set())
-    old = kept.outbox.make_batch(await kept.outbox.unsent(50, boot=BOOT, anchored=True), 1)
+    old = kept.outbox.make_batch(await kept.unsent(50), 1)
     kept.outbox.settle(old, set())
     await kept.pass_s(30)
     assert kept.facts.degraded
@@ -682,7 +686,7 @@ async def test_whatever_happens_nothing_committed_and_unsettled_is_lost(seed: in
             case "batch" if kept.outbox.waiting:
                 made(kept.batch(dice.randrange(1, 10)))
             case "replay":
-                entries = await kept.outbox.unsent(dice.randrange(1, 10), boot=BOOT, anchored=True)
+                entries = await kept.unsent(dice.randrange(1, 10))
                 if entries:
                     made(kept.outbox.make_batch(entries, 1))
             case "settle" if batches:
@@ -769,53 +773,44 @@ asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
 
 
 async def test_kill_nine_at_twenty_random_moments(tmp_path: Path) -> None:
-    dice = random.Random(20)
-    committed: dict[int, float] = {}
-    kept_at: dict[int, float] = {}
-    final: set[int] = set()
-    used: Counter[str] = Counter()
-    writer = tmp_path / "writer.py"
-    writer.write_text(WRITER)
-    lost = 0
-    for _ in range(20):
+    (tmp_path / "writer.py").write_text(WRITER)
+    await asyncio.gather(*(kill_again_and_again(tmp_path, seed, kills=10) for seed in range(2)))
+
+
+async def kill_again_and_again(folder: Path, seed: int, kills: int) -> None:
+    dice = random.Random(seed)
+    state = folder / f"state{seed}"
+    said: dict[str, list[str]] = {"K": [], "C": [], "F": [], "B": []}
+    for _ in range(kills):
+        before = {kind: len(lines) for kind, lines in said.items()}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(writer), str(tmp_path / "state"), str(max(kept_at, default=0) + 1),
+            sys.executable, str(folder / "writer.py"), str(state), str(len(said["K"])),
             stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         )  # fmt: skip
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             assert await process.stdout.readline() == b"ready\n"
         await asyncio.sleep(dice.uniform(0.05, 0.5))
-        process.send_signal(signal.SIGKILL)
-        this_run = set()
+        process.kill()
         for line in (await process.stdout.read()).decode().splitlines():
-            kind, *rest = line.split()
-            match kind:
-                case "K":
-                    kept_at[int(rest[0])] = 0.0
-                    this_run.add(int(rest[0]))
-                case "C":
-                    committed[int(rest[0])] = 0.0
-                case "F":
-                    final.add(int(rest[0]))
-                case "B":
-                    used[" ".join(rest)] += 1
+            kind, _, rest = line.partition(" ")
+            said[kind].append(rest)
         await process.wait()
-        gone = {n for n in this_run if n not in committed and n not in final}
-        assert len(gone) <= 100
-        lost += len(gone)
-    assert max(used.values()) == 1
-    assert len({identity.split()[0] for identity in used}) == 1
-    kept = await start(tmp_path / "state")
-    there = Counter(await kept.on_disk())
-    for batch in list(kept.outbox.batches.values()):
-        assert await kept.outbox.load(batch)
+        kept, committed, final = (set(map(int, said[kind][before[kind] :])) for kind in "KCF")
+        assert len(kept - committed - final) <= 100
+    assert max(Counter(said["B"]).values()) == 1
+    assert len({identity.split()[0] for identity in said["B"]}) == 1
+    outbox = await start(state)
+    there = Counter(await outbox.on_disk())
+    for batch in list(outbox.outbox.batches.values()):
+        assert await outbox.outbox.load(batch)
         there.update(numbers(batch.records or []))
-    assert set(committed) - final <= set(there)
+    kept, committed, final = (set(map(int, said[kind])) for kind in "KCF")
+    assert committed - final <= set(there)
     assert max(there.values()) == 1
-    assert len(committed) > 200
-    assert lost > 0  # the kills did hit records that were not committed yet
-    await kept.outbox.close()
+    assert len(committed) > 20
+    assert kept - committed - final  # the kills did hit records that were not committed yet
+    await outbox.outbox.close()
 
 
 def numbers_in(rows: list[tuple[Any, ...]]) -> list[int]:
