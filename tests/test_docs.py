@@ -1,5 +1,6 @@
 """Documentation that cannot lie: commands, options, probes and links are checked against the code."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+@functools.cache
 def help_of(*words: str) -> str:
     answer = subprocess.run(
         [sys.executable, "-P", "-m", "wanggan", *words, "--help"],
@@ -28,9 +30,9 @@ def help_of(*words: str) -> str:
     return answer.stdout
 
 
-def words_of(command: str) -> list[str]:
+def words_of(*command: str) -> list[str]:
     """The sub-commands that its help lists."""
-    listed = help_of(command).partition("positional arguments:")[2].partition("\noptions:")[0]
+    listed = help_of(*command).partition("positional arguments:")[2].partition("\noptions:")[0]
     return re.findall(r"^    ([a-z][a-z-]*)\b", listed, re.MULTILINE)
 
 
@@ -50,8 +52,10 @@ def test_commands_and_options_in_pages_exist(page: Path) -> None:
         if first.startswith("-"):
             continue
         assert first in COMMANDS, f"{page.name}: {line}"
-        words = words_of(first)
-        told = help_of(first, rest[0]) if rest and rest[0] in words else help_of(first)
+        command = [first]
+        while rest and rest[0] in words_of(*command):
+            command.append(rest.pop(0))
+        told = help_of(*command)
         for option in re.findall(r"(?<![\w-])--[a-z-]+", line):
             assert option in told, f"{page.name}: {option} in: {line}"
 

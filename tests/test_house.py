@@ -90,6 +90,14 @@ def test_every_requirement_is_pinned() -> None:
     assert wanted <= pins
 
 
+def test_every_server_library_is_forbidden_to_the_agent() -> None:
+    (site_box,) = [one for one in PROJECT["tool"]["importlinter"]["contracts"] if "site box" in one["name"]]
+    server = PROJECT["project"]["optional-dependencies"]["server"]
+    names = {_canonical(re.split(r"[\[<>=!~ ;]", requirement)[0]) for requirement in server}
+    data_only = {"tzdata"}
+    assert names - data_only == {_canonical(module) for module in site_box["forbidden_modules"]}
+
+
 def test_constraints_are_pins_and_name_no_place() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+", line), line

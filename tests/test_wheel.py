@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = [name for name in PROJECT["tool"]["setuptools"]["packages"] if "." not in name]
-SERVER_LIBRARIES = {"aiohttp", "gmqtt", "iotcore", "jinja2", "pydantic", "pydantic_settings", "rich"}
+(SITE_BOX,) = [one for one in PROJECT["tool"]["importlinter"]["contracts"] if "site box" in one["name"]]
+SERVER_LIBRARIES = set(SITE_BOX["forbidden_modules"])
 
 MEASURE = """
 import json, sys

@@ -27,7 +27,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "up": Command("wanggan.up", "agent,server", "everything on this machine, with a live page: the place to start"),
     "agent": Command("agent.commands", "agent", "measure: run, once, check-config"),
     "reflector": Command("reflector.commands", "agent", "the target that agents measure against: run"),
-    "collector": Command("collector.commands", "server", "store what agents send and show it: run, check-config, ..."),
+    "collector": Command(
+        "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
+    ),
 }
 
 

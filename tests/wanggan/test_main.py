@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from wanggan.main import COMMANDS, main
 
-SERVER_LIBRARIES = {"aiohttp", "gmqtt", "iotcore", "jinja2", "pydantic", "pydantic_settings", "rich"}
+ROOT = Path(__file__).parent.parent.parent
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+(SITE_BOX,) = [contract for contract in CONTRACTS if "site box" in contract["name"]]
+SERVER_LIBRARIES = set(SITE_BOX["forbidden_modules"])
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
