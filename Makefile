@@ -30,6 +30,8 @@ APT_LONG := \
 	kmod \
 	qemu-system-x86
 
+SUITES := encode ingest footprint nothing_lost backpressure
+
 .PHONY: help up test test-long check bench lint apt apt-long clean
 .DEFAULT_GOAL := help
 
@@ -48,8 +50,8 @@ test-long: $(VENV)/.dev apt apt-long ## the slow suites: power cuts in a virtual
 check: $(VENV)/.dev lint ## format, types, import rules, documentation, the wheel
 	@$(BIN)/pytest -q tests/test_house.py tests/test_docs.py tests/test_wheel.py
 
-bench: $(VENV)/.dev apt ## the figures of docs/benchmarks.md
-	@$(BIN)/python -m bench $(ARGS)
+bench: $(VENV)/.dev apt ## the figures of docs/benchmarks.md (one of them: SUITES=ingest)
+	@for suite in $(SUITES); do echo "== $$suite"; $(BIN)/python -m bench.$$suite $(ARGS) || exit 1; done
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet

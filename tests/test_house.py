@@ -177,6 +177,14 @@ def test_make_needs_nothing_but_what_it_names() -> None:
     assert (ROOT / ".ci/run").read_text().endswith("exec make test\n")
 
 
+def test_every_suite_of_make_bench_exists_and_is_a_program() -> None:
+    (suites,) = re.findall(r"^SUITES := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"python -m bench\.(\w+)", (ROOT / "docs/benchmarks.md").read_text())
+    for suite in {*suites.split(), *named}:
+        assert "__main__" in text_of(ROOT / f"bench/{suite}.py"), suite
+    assert set(named) <= set(suites.split())
+
+
 # Pages
 
 FOREIGN = [
