@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,15 +13,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from wanggan.broker import find_mosquitto
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback that nobody listens on, below those that the kernel gives to connections: a program
+    may take it later, and take it again after a kill."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> Callable[[], bool]:
@@ -56,6 +62,12 @@ class Program:
         self._ready = ready
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._serves = False
+
+    @property
+    def up(self) -> bool:
+        """Whether it runs and has been ready."""
+        return self._serves and self.alive
 
     @property
     def alive(self) -> bool:
@@ -73,6 +85,7 @@ class Program:
 
         :raises RuntimeError: when it ended, or was not ready in time; with the end of its log.
         """
+        self._serves = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv,
@@ -88,6 +101,7 @@ class Program:
                 end = self.log.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"{self.name} is not ready (exit {self._process.poll()}): {end}")
             await asyncio.sleep(0.02)
+        self._serves = True
 
     def signal(self, number: signal.Signals) -> None:
         if self.alive:
@@ -141,7 +155,9 @@ pattern read wanggan/1/down/all/#
         self._acl_file.write_text(self.ACL)
         self._config_file = folder / "mosquitto.conf"
         self.configure(settings)
-        super().__init__("broker", ["mosquitto", "-c", str(self._config_file)], folder, ready=listens(self.port))
+        super().__init__(
+            "broker", [find_mosquitto() or "mosquitto", "-c", str(self._config_file)], folder, ready=listens(self.port)
+        )
 
     def configure(self, settings: Sequence[str]) -> None:
         """Further lines of its configuration, from the next start on."""

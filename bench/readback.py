@@ -13,6 +13,9 @@ from bench.source import identity
 from bench.truth import Id, Stored
 from contract.series import RAW, RAW_SERIES, FieldValue
 
+SPOILER = "spoiler"
+"""Value of the tag `agent` of what the harness itself wrote."""
+
 
 def from_influx(url: str) -> dict[Id, list[Stored]]:
     """Every raw point of an influxd 1.x, by the record that it tells of."""
@@ -23,12 +26,14 @@ def from_influx(url: str) -> dict[Id, list[Stored]]:
         with urllib.request.urlopen(request, timeout=120) as answer:
             rows = csv.DictReader(io.StringIO(answer.read().decode(), newline=""))
             for row in rows:
+                if row["agent"] == SPOILER:
+                    continue
                 fields = {name: _typed(row[name], kind) for name, kind in declared.fields.items() if row.get(name)}
                 _collect(points, series, int(row["time"]), row, fields)
     return dict(points)
 
 
-def from_sqlite(path: Path, time_column: str) -> dict[Id, list[Stored]]:
+def from_sqlite(path: Path) -> dict[Id, list[Stored]]:
     """Every raw point of the embedded store's file."""
     points: dict[Id, list[Stored]] = defaultdict(list)
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
@@ -37,7 +42,7 @@ def from_sqlite(path: Path, time_column: str) -> dict[Id, list[Stored]]:
             for row in database.execute(f'SELECT * FROM "{series}"'):
                 columns = dict(row)
                 fields = {name: columns[name] for name in declared.fields if columns.get(name) is not None}
-                _collect(points, series, int(columns[time_column]), columns, fields)
+                _collect(points, series, int(columns["time"]), columns, fields)
     return dict(points)
 
 

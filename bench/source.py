@@ -1,6 +1,7 @@
 """Records that can be computed again: everything in one follows from its agent, its number and the run's start."""
 
 import random
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -25,11 +26,13 @@ class Source(NamedTuple):
     """Slot of record 0."""
     period_ms: int
     """Distance of two slots."""
+    odd: Mapping[int, str] = {}
+    """Probe of the records that a scenario makes special: `video`, or `path` with more hops than any real one."""
 
     def record(self, number: int) -> Record:
         """Record `number`, the same one every time. Its `detail` carries agent and number."""
         chance = random.Random(f"{self.agent}/{number}")
-        probe = KINDS[number % len(KINDS)]
+        probe = self.odd.get(number) or KINDS[number % len(KINDS)]
         slot = self.start + timedelta(milliseconds=number * self.period_ms)
         outcome, reason = ("ok", None)
         if number % 17 == 3:
@@ -90,6 +93,8 @@ def _values(probe: str, chance: random.Random) -> Any:
         "web": {"status": 200, "dns_ms": ms[0], "ttfb_ms": ms[1], "total_ms": float(round(ms[2])), "bytes": count},
         "wifi_link": {"ssid": "i-Shanghai, 2=楼", "channel": 6, "rssi_dbm": -ms[0], "stations": count},
         "throughput": {"mode": "quick", "down_mbps": ms[0], "up_mbps": ms[1], "down_bytes": count * 10**6},
+        "video": {"start_s": ms[0], "stall_count": count % 5, "played_s": 30.0},
+        "path": {"hops": [{"address": "hop." + "x" * 200, "rtt_ms": ms[0]} for _ in range(100)], "hop_count": 100},
         "portal": {"state": "open", "detect_ms": ms[0], "http_status": 204},
     }
-    return VALUES[probe](**values[probe])
+    return msgspec.convert(values[probe], VALUES[probe])

@@ -1,10 +1,11 @@
 """What must be in the store, written down where a SIGKILL cannot reach it, and the comparison with what is there."""
 
+import math
 import mmap
 import os
 import struct
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,11 @@ class Account:
     """Taken away by the scenario itself (a replaced file): nobody can ask for them."""
     kills: list[float] = field(default_factory=list)
 
+    def unanswered(self, at: float) -> int:
+        """Records that were handed over and had no final answer at that moment."""
+        final = {**self.rejected, **self.stored}
+        return sum(submitted <= at < final.get(number, math.inf) for number, submitted in self.submitted.items())
+
     @classmethod
     def read(cls, path: Path) -> "Account":
         account = cls()
@@ -83,13 +89,13 @@ class Verdict:
     lost_per_kill: list[int] = field(default_factory=list)
     oldest_lost_s: float = 0.0
     """Greatest age at its kill of a record lost so."""
-    faults: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    faults: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
     def fault(self, kind: str, example: str) -> None:
-        self.faults[kind] += 1
-        if len(self.examples[kind]) < 5:
-            self.examples[kind].append(example)
+        self.faults[kind] = self.faults.get(kind, 0) + 1
+        if self.faults[kind] <= 5:
+            self.examples.setdefault(kind, []).append(example)
 
 
 def judge(
@@ -104,8 +110,9 @@ def judge(
 ) -> Verdict:
     """Compare the agents' accounts with the store, by value.
 
-    `places` are each agent's `venue` and `network`. A record that was neither committed nor acknowledged may be missing
-    when it was handed over at most `hold_s` (and `slack_s` for the machine's own delays) before a kill of its agent.
+    `places` are each agent's `venue` and `network`, and further tags. A record that was neither committed nor
+    acknowledged may be missing when it was handed over at most `hold_s` (and `slack_s` for the machine's own delays)
+    before a kill of its agent.
     `may_reject` are the records that the scenario wants refused.
     """
     verdict = Verdict(points=sum(map(len, points.values())))
@@ -179,11 +186,12 @@ class Gauges:
 
     _ENTRY = struct.Struct("II")
 
-    def __init__(self, path: Path, agents: int) -> None:
-        size = agents * self._ENTRY.size
-        with path.open("r+b" if path.exists() else "w+b") as file:
-            file.truncate(size)
-            self._map = mmap.mmap(file.fileno(), size)
+    def __init__(self, path: Path, *, agents: int | None = None) -> None:
+        """:param agents: makes the file, for so many; None opens the one that is there."""
+        if agents is not None:
+            path.write_bytes(bytes(agents * self._ENTRY.size))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
 
     def put(self, agent: int, in_flight: int, waiting: int) -> None:
         self._ENTRY.pack_into(self._map, agent * self._ENTRY.size, in_flight, waiting)
