@@ -43,7 +43,7 @@ WRITERS: Final = 2
 MAX_OWN: Final = 10_000
 """Points of our own that wait for the store."""
 MAX_LAGS: Final = 100_000
-_SLOT: Final = b'"slot":'
+_ONCE: Final = b'"started_at"'
 """Stands once in every record: counts records without decoding them."""
 
 
@@ -141,7 +141,7 @@ class Ingest:
         if self._fleet.agent(agent) is None:
             counters["refused.unknown_sender"] += 1
             return
-        records = payload.count(_SLOT) or 1
+        records = payload.count(_ONCE) or 1
         counters["received"] += records
         key = (agent, correlation or payload)
         if key in self._pending:
@@ -317,7 +317,7 @@ class Ingest:
         """The store will never take this point."""
         self._state.counters["refused.store"] += 1
         index = delivery.places[place]
-        raw = encode(decode_batch(delivery.payload).batch.records[place])
+        raw = encode(decode_batch(delivery.payload).places[index])
         self._add_rejection(delivery, index, "invalid", "store", refusal.message, raw)
         delivery.stored -= 1
 

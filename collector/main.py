@@ -1,6 +1,7 @@
 """Wires the collector: one task group, every part in it. `main` only wires."""
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -28,6 +29,8 @@ REGISTER_S: Final = 2.0
 """The register's file is looked at so often."""
 MINUTE_S: Final = 60.0
 MIB: Final = 2**20
+GC_YOUNG: Final = 100_000
+"""New containers until Python looks for circles; 700 is its default."""
 
 
 class Collector:
@@ -128,6 +131,10 @@ async def run(settings: Settings) -> None:
     :raises StoreMisconfigured: when a secret of the store cannot be read.
     """
     collector = Collector(settings, open_store(settings.store))
+    # Records become points and are gone again, and nothing refers in circles: looking for circles that often, Python
+    # would spend a fifth of the time on it.
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG)
     task = asyncio.create_task(collector.run(), name="collector")
     loop = asyncio.get_running_loop()
     stopping = False

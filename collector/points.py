@@ -22,7 +22,9 @@ AHEAD_US: Final = 300 * 10**6
 """A slot may be 5 min ahead of our clock; more is answered `later: clock_ahead`."""
 OLD_US: Final = 30 * 86_400 * 10**6
 """A slot may be 30 days old (retention of raw points); more is `rejected: too_old`."""
-MAX_LABELS: Final = 200_000
+MAX_AGENTS: Final = 20_000
+MAX_LABELS: Final = 1_000
+"""Series that are remembered of one agent."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -30,8 +32,10 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _COUNTS: Final = {"ok": (1, 1), "failed": (0, 1), "invalid": (0, 0), "skipped": (0, 0)}
 """Fields `ok` and `attempted` of every outcome."""
 
+_new: Final = tuple.__new__
 _Fields = tuple[FieldValue, ...]
-_Identity = tuple[str, str, str, str | None, str | None]
+_Identity = tuple[str, str, str | None, str | None]
+"""Interface, target, provider and resolver: what tells an agent's series of one probe apart."""
 _Labels = tuple[int, int, tuple[str, ...]]
 """From and before when, in microseconds since 1970, a series has these tags."""
 
@@ -62,14 +66,12 @@ class Judge:
     def __init__(self, register: Register) -> None:
         self._register = register
         self._roll: Roll = register.roll
-        self._labels: dict[_Identity, _Labels] = {}
+        self._labels: dict[str, dict[_Identity, _Labels]] = {}
+        """Of each agent."""
 
     def judge(self, agent: str, places: Iterable[Record | Refused], now_us: int) -> Judgement:
         """Every record of a batch of `agent`, seen at `now_us` (microseconds since 1970)."""
-        if self._roll is not self._register.roll or len(self._labels) > MAX_LABELS:
-            self._roll = self._register.roll
-            self._labels.clear()
-        labels = self._labels
+        labels = self._labels_of(agent)
         newest_us, oldest_us = now_us + AHEAD_US, now_us - OLD_US
         points: list[Point] = []
         indices: list[int] = []
@@ -92,10 +94,10 @@ class Judge:
             elif slot_us < oldest_us:
                 rejected.append(Rejected(index, "too_old", "too_old", f"slot {record.slot.isoformat()}"))
             else:
-                identity = (agent, record.interface, record.target, record.provider, record.resolver)
+                identity = (record.interface, record.target, record.provider, record.resolver)
                 found = labels.get(identity)
                 if found is None or not found[0] <= slot_us < found[1]:
-                    found = self._find(identity, slot_us)
+                    found = self._find(agent, identity, slot_us)
                     if found is None:
                         later.append((index, "unknown_agent"))
                         continue
@@ -104,8 +106,18 @@ class Judge:
                 indices.append(index)
         return Judgement(points, indices, rejected, later)
 
-    def _find(self, identity: _Identity, slot_us: int) -> _Labels | None:
-        agent, interface, target, provider, resolver = identity
+    def _labels_of(self, agent: str) -> dict[_Identity, _Labels]:
+        """What is remembered of it: nothing that an older register said, and not too much."""
+        if self._roll is not self._register.roll or len(self._labels) > MAX_AGENTS:
+            self._roll = self._register.roll
+            self._labels.clear()
+        labels = self._labels.setdefault(agent, {})
+        if len(labels) > MAX_LABELS:
+            labels.clear()
+        return labels
+
+    def _find(self, agent: str, identity: _Identity, slot_us: int) -> _Labels | None:
+        interface, target, provider, resolver = identity
         span = self._roll.find(agent, interface, slot_us)
         if span is None:
             return None
@@ -120,21 +132,17 @@ def to_point(record: Record, tags: tuple[str, ...], time_ns: int) -> Point:
     fields = nothing if values is None else convert(values)
     flags = record.flags
     outcome = record.outcome
-    return Point(
-        probe,
-        tags,
-        time_ns,
-        (
-            *fields,
-            *_COUNTS[outcome],
-            outcome,
-            record.reason,
-            record.detail,
-            ",".join(flags) if flags else None,
-            record.clock,
-            record.duration_s,
-        ),
+    told = (
+        *_COUNTS[outcome],
+        outcome,
+        record.reason,
+        record.detail,
+        ",".join(flags) if flags else None,
+        record.clock,
+        record.duration_s,
     )
+    # A NamedTuple's own constructor takes as long as all the rest.
+    return _new(Point, (probe, tags, time_ns, fields + told))
 
 
 def _converter(probe: str, values: type[Values]) -> Callable[[Any], _Fields]:

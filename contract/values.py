@@ -11,8 +11,8 @@ from msgspec import Struct
 from contract.fields import Bytes, Count, Mbps, Ms, Name, Ratio, Seconds, Signed
 
 
-class Values(Struct, kw_only=True):
-    """What every probe's values have in common: nothing but this type."""
+class Values(Struct, kw_only=True, gc=False):
+    """What every probe's values have in common: nothing but this type. No value can refer back to its struct."""
 
 
 class Latency(Values):
@@ -105,7 +105,7 @@ class Video(Values):
     switches: Count | None = None
 
 
-class Hop(Struct, kw_only=True):
+class Hop(Struct, kw_only=True, gc=False):
     """One router on the path; a silent one has neither address nor time."""
 
     address: Name | None = None

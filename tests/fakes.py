@@ -2,6 +2,11 @@
 
 import asyncio
 import heapq
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+from contract.series import FieldValue
+from store.interface import Refusal, Row
+from store.point import Point
 
 
 class FakeClock:
@@ -49,3 +54,62 @@ class FakeClock:
 async def _settle() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+class RecordingStore:
+    """Keeps every point in memory by its identity, as an engine does; fails, hangs or refuses when told to."""
+
+    durable = True
+
+    def __init__(self, ack_hold_s: float = 0.0) -> None:
+        self.ack_hold_s = ack_hold_s
+        self.points: dict[tuple[str, tuple[str, ...], int], tuple[FieldValue, ...]] = {}
+        self.writes: list[int] = []
+        """Points of each write that was tried."""
+        self.failure: Exception | None = None
+        self.refuse: Callable[[Point], str | None] = lambda point: None
+        self.gate = asyncio.Event()
+        """Writes wait until it is set."""
+        self.gate.set()
+
+    def of(self, series: str) -> list[tuple[tuple[str, ...], int, tuple[FieldValue, ...]]]:
+        """Tags, time and fields of every point of a series."""
+        return [(tags, time_ns, fields) for (name, tags, time_ns), fields in self.points.items() if name == series]
+
+    async def ensure(self) -> None:
+        await self.ping()
+
+    async def ping(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def write(self, points: Sequence[Point]) -> list[Refusal]:
+        self.writes.append(len(points))
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        refusals = []
+        for place, point in enumerate(points):
+            words = self.refuse(point)
+            if words is not None:
+                refusals.append(Refusal(place, words))
+            else:
+                self.points[point.series, point.tags, point.time_ns] = point.fields
+        return refusals
+
+    async def rows(
+        self, series: str, start_ns: int, end_ns: int, *, where: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Row]:
+        for row in ():
+            yield row
+
+    async def latest(
+        self, series: str, by: Sequence[str], *, since_ns: int, where: Mapping[str, str] | None = None
+    ) -> list[Row]:
+        return []
+
+    async def aggregate(self, *_: object, **__: object) -> list[object]:
+        return []
+
+    async def close(self) -> None:
+        pass
