@@ -397,8 +397,8 @@ class Outbox:
 
     def _to_entry(self, row: Row) -> Entry | None:
         try:
-            record = decode_record(row.content)
-        except PayloadError as error:
+            record, boot = decode_record(row.content), UUID(row.boot)
+        except ValueError as error:  # a PayloadError is one
             log.error("a record cannot be read back: %s", error)
             self._schedule_delete([row.id])
             self._forget([row.id], 1)
@@ -407,7 +407,7 @@ class Outbox:
         return Entry(
             id=row.id,
             record=record,
-            boot=UUID(row.boot),
+            boot=boot,
             boot_s=row.boot_s,
             synced=row.synced,
             kept_s=self._clock.boot(),
@@ -606,7 +606,7 @@ class Outbox:
         self.own_records = len(self.waiting) + sum(len(batch.ids) for batch in self.batches.values())
         for kind in range(len(CLASSES)):
             if (drop := saved.pop(f"dropped/{kind}", None)) is not None:
-                self._drops.setdefault(kind, Drop()).add(msgspec.convert(drop, Drop))
+                self._drops.setdefault(kind, Drop()).add(drop)
         self._facts.outbox_quarantined += saved.pop("quarantined", 0)
         self.memo.adopt({name: value for name, value in saved.items() if name not in {"outbox", "replaced"}})
         self.settled.set()

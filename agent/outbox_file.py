@@ -6,6 +6,7 @@ the oldest of the lowest class frees whole pages.
 """
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -17,6 +18,8 @@ from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Struct
+
+from contract.fields import Count
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ EXPIRE_ROWS: Final = 1_000
 KEPT_BAD: Final = 2
 
 CLASS_SHIFT: Final = 48
+CLASSES: Final = 4
+"""Eviction classes."""
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = """
 CREATE TABLE memo (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -111,6 +116,23 @@ class Drop(Struct, kw_only=True):
 Drops = dict[int, Drop]
 """By eviction class."""
 
+_MEMO: Final[dict[str, Any]] = {
+    "outbox": UUID,
+    "numbers": Count,
+    "quarantined": Count,
+    "replaced": Count,
+    "session": Count,
+    "label": int,
+    "anchor": tuple[float, float, float],
+    "dropped": Drop,
+}
+"""Types of what the memo holds, by its name before the slash."""
+
+
+def _memo_value(name: str, value: str) -> Any:
+    """:raises ValueError: when it is not what that name stands for."""
+    return msgspec.json.decode(value, type=_MEMO.get(name.partition("/")[0], Any))
+
 
 class Report(Struct, kw_only=True):
     """What a transaction did."""
@@ -136,6 +158,13 @@ class Found(Struct, kw_only=True):
     rows: int
     last_order: int
     free_bytes: int
+
+
+class _Identity(Struct):
+    """Of a kept batch."""
+
+    outbox: UUID
+    batch: Count
 
 
 class _Slotted(Struct):
@@ -166,6 +195,8 @@ class OutboxFile:
         self._class_of = class_of
         self._min_free_bytes = min_free_bytes
         self._db: sqlite3.Connection | None = None
+        self._lock: int | None = None
+        """Descriptor of the folder, which is locked while it is open."""
         self._inode: tuple[int, int] | None = None
         self._rows = 0
         self._set_aside_count = 0
@@ -173,16 +204,20 @@ class OutboxFile:
     # -- opening
 
     def open(self) -> Found:
-        """Open or make the file; one that is no sound outbox is renamed `.bad` and replaced."""
+        """Open or make the file; one that is no sound outbox is renamed `.bad` and replaced.
+
+        :raises BlockingIOError: while another process uses the folder.
+        """
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
         try:
             return self._open_with_ballast()
         except sqlite3.DatabaseError as error:
             if _code(error) not in _BAD and not self._path.is_dir():
                 raise
             log.error("the outbox's file is bad (%s): renamed .bad, a new one is made", error)
-            self.close()
+            self._disconnect()
             self._set_aside()
             return self._open_with_ballast()
 
@@ -192,11 +227,18 @@ class OutboxFile:
         except sqlite3.OperationalError as error:
             if not self._is_full(error):
                 raise
-            self.close()
+            self._disconnect()
             self._release_ballast()
             return self._open()
 
     def _open(self) -> Found:
+        try:
+            return self._read_all()
+        except (ValueError, TypeError, KeyError) as error:
+            # SQLite knows nothing of what its rows say.
+            raise _corrupt(f"{type(error).__name__}: {error}") from error
+
+    def _read_all(self) -> Found:
         free_bytes = self.free_bytes()
         db = self._db = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
@@ -212,8 +254,8 @@ class OutboxFile:
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 self._write_memo({"outbox": str(uuid4())})
-            memo = {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM memo")}
-            outbox = UUID(memo["outbox"])
+            memo = {name: _memo_value(name, value) for name, value in db.execute("SELECT name, value FROM memo")}
+            outbox = memo["outbox"]
             if self._set_aside_count:
                 memo["replaced"] = memo.get("replaced", 0) + self._set_aside_count
                 self._write_memo({"replaced": memo["replaced"]})
@@ -224,10 +266,13 @@ class OutboxFile:
         self._inode = self._identity()
         self._rows, records, _ = db.execute("SELECT count(*), total(records), max(id) FROM kept").fetchone()
         self._make_ballast()
+        batches = list(self._select("number IS NOT NULL ORDER BY id", content="x''"))
+        for row in batches:
+            msgspec.convert({"outbox": row.outbox, "batch": row.number}, _Identity)
         return Found(
             outbox=outbox,
             memo=memo,
-            batches=list(self._select("number IS NOT NULL ORDER BY id", content="x''")),
+            batches=batches,
             records=int(records),
             rows=self._rows,
             last_order=max((row.id % 2**CLASS_SHIFT for row in self._newest()), default=0),
@@ -235,7 +280,23 @@ class OutboxFile:
         )
 
     def close(self) -> None:
-        """Give the file back; raises nothing."""
+        """Give file and folder back; raises nothing."""
+        self._disconnect()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        """Two processes would give the same row to different records."""
+        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"another process uses {self._folder}; every agent needs a `state` of its own"
+            ) from None
+
+    def _disconnect(self) -> None:
         if self._db is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
@@ -336,14 +397,17 @@ class OutboxFile:
         return evicted
 
     def _drops(self, row: Row) -> Drops:
-        if row.number is None:
-            records = [msgspec.json.decode(row.content, type=_Slotted)]
-        else:
-            records = msgspec.json.decode(row.content, type=_SlottedBatch).records
         drops: Drops = {}
-        for record in records:
-            drop = Drop(count=1, first_slot=record.slot, last_slot=record.slot)
-            drops.setdefault(self._class_of[record.probe], Drop()).add(drop)
+        try:
+            if row.number is None:
+                records = [msgspec.json.decode(row.content, type=_Slotted)]
+            else:
+                records = msgspec.json.decode(row.content, type=_SlottedBatch).records
+            for record in records:
+                drop = Drop(count=1, first_slot=record.slot, last_slot=record.slot)
+                drops.setdefault(self._class_of[record.probe], Drop()).add(drop)
+        except (ValueError, KeyError):  # spoiled, or of a probe that only a newer version knows
+            return {min(max(row.id >> CLASS_SHIFT, 0), CLASSES - 1): Drop(count=row.records)}
         return drops
 
     def _delete(self, ids: Collection[int]) -> int:
@@ -380,7 +444,7 @@ class OutboxFile:
         :param waited_from_s: boot time; who waits since before has waited for it long enough.
         """
         rows: list[Row] = []
-        for kind in reversed(range(4)):
+        for kind in reversed(range(CLASSES)):
             rows += self._select(
                 "id BETWEEN ? AND ? AND number IS NULL AND (synced OR ? OR boot <> ? OR boot_s < ?)"
                 " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
@@ -412,14 +476,14 @@ class OutboxFile:
         return found.f_bavail * found.f_frsize
 
     def _oldest(self, skip: Collection[int] = (), limit: int = 1) -> Iterator[Row]:
-        for kind in range(4):
+        for kind in range(CLASSES):
             yield from self._select(
                 "id BETWEEN ? AND ? AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
                 kind << CLASS_SHIFT, ((kind + 1) << CLASS_SHIFT) - 1, _ids(skip), limit,
             )  # fmt: skip
 
     def _newest(self) -> Iterator[Row]:
-        for kind in range(4):
+        for kind in range(CLASSES):
             yield from self._select(
                 "id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
                 kind << CLASS_SHIFT, ((kind + 1) << CLASS_SHIFT) - 1, content="x''",
@@ -431,7 +495,7 @@ class OutboxFile:
         for row_id, outbox, number, boot, boot_s, wall_s, synced, records, blob in rows.fetchall():
             yield Row(
                 id=row_id, outbox=outbox, number=number, boot=boot, boot_s=boot_s, wall_s=wall_s,
-                synced=bool(synced), records=records, content=bytes(blob),
+                synced=bool(synced), records=records, content=blob if isinstance(blob, bytes) else str(blob).encode(),
             )  # fmt: skip
 
     @property

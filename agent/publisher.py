@@ -46,6 +46,8 @@ ENVELOPE_BYTES: Final = 400
 """Room for a batch around its records."""
 LABEL_BYTES: Final = 120
 """Room for what a record grows by when it gets its final times and flags."""
+LEAST_PACKET_BYTES: Final = 4_000
+"""A broker that takes less has a wrong setting: nearly every record would go to quarantine as too large for it."""
 PACKET_BYTES: Final = 64
 """Room for an MQTT packet around topic, Correlation Data and payload."""
 GOODBYE_S: Final = 0.5
@@ -215,6 +217,7 @@ class Publisher:
         self._session = self._next_session()
         client = self._client()
         async with client:
+            self._check_room(client)
             self._start(client)
             try:
                 await client.subscribe(topics.down(self._agent, "ack"), qos=0)
@@ -234,6 +237,15 @@ class Publisher:
                 raise
             finally:
                 self._land()
+
+    def _check_room(self, client: "_Client") -> None:
+        """:raises aiomqtt.MqttError: when nothing useful fits through."""
+        birth = len(encode(self._status(online=True))) + len(topics.up(self._agent, "status")) + PACKET_BYTES
+        if client.max_packet < (least := max(LEAST_PACKET_BYTES, birth)):
+            raise aiomqtt.MqttError(
+                f"the broker takes packets of at most {client.max_packet} bytes, this agent needs {least}: "
+                f"raise its limit (max_packet_size of mosquitto), best to {2 * MAX_BYTES}"
+            )
 
     def _start(self, client: "_Client") -> None:
         now_s = self._clock.boot()
@@ -325,9 +337,11 @@ class Publisher:
         if batch.sends == 1 and batch.flying:  # else nobody knows which sending this answers
             self._timekeeper.learn(ack.at, batch.sent_s, now_s)
         whole = any(place is None for place, _ in ack.rejected)
-        if not (ack.later or whole) and ack.stored + len(ack.rejected) != batch.count:
-            log.warning("the answer to batch %d tells of %d stored and %d rejected, but it has %d records: ignored",
-                        ack.batch, ack.stored, len(ack.rejected), batch.count)  # fmt: skip
+        places = {place for place, _ in ack.rejected if place is not None and place < batch.count}
+        sound = len(places) == len(ack.rejected) and ack.stored + len(places) == batch.count
+        if not (ack.later or whole or sound):
+            log.warning("the answer to batch %d tells of %d stored and rejects %s, but it has %d records: ignored",
+                        ack.batch, ack.stored, ack.rejected[:5], batch.count)  # fmt: skip
             return
         self._answered_s = now_s
         batch.ignored = batch.cut = 0

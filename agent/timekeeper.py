@@ -12,7 +12,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 BUILD_YEAR: Final = 2026
 """A clock that shows an earlier year is wrong, whoever says that it is synchronised."""
+
+LAST_YEAR: Final = 2199
+"""And one that shows a later year."""
+
+_PLAUSIBLE_S: Final = [datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (BUILD_YEAR, LAST_YEAR + 1)]
 
 STEP_S: Final = 2.0
 """A jump of the wall clock over this is a step; less is slewing."""
@@ -206,7 +211,7 @@ class Timekeeper:
 
     @staticmethod
     def _plausible(wall_s: float) -> bool:
-        return utc(wall_s).year >= BUILD_YEAR
+        return _PLAUSIBLE_S[0] <= wall_s < _PLAUSIBLE_S[1]
 
 
 def boot_id() -> UUID:

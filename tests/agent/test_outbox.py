@@ -601,6 +601,77 @@ async def test_a_bad_database_is_set_aside_and_replaced(damage: str, tmp_path: P
     assert len(seen) == 6
 
 
+SPOILT = {
+    "no identity": "DELETE FROM memo WHERE name = 'outbox'",
+    "another identity": "UPDATE memo SET value = '7' WHERE name = 'outbox'",
+    "no JSON": "UPDATE memo SET value = '{' WHERE name = 'numbers'",
+    "no number": "UPDATE memo SET value = '\"x\"' WHERE name = 'numbers'",
+    "no session": "INSERT OR REPLACE INTO memo VALUES ('session', '\"x\"')",
+    "no anchor": "INSERT INTO memo VALUES ('anchor/x', '[]')",
+    "no batch": "UPDATE kept SET outbox = 'x'",
+}
+
+
+@pytest.mark.parametrize("statement", SPOILT.values(), ids=SPOILT)
+async def test_a_sound_database_with_unsound_rows_is_set_aside_too(statement: str, tmp_path: Path) -> None:
+    kept = await start(tmp_path / "state")
+    kept.keep(1, 2)
+    kept.batch()
+    await kept.pass_s(10)
+    await kept.outbox.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "outbox.db")) as db, db:
+        db.execute(statement)
+    again = await start(tmp_path / "state")
+    assert not again.facts.degraded
+    assert again.memo("replaced") == 1
+    assert (tmp_path / "state" / "outbox.db.bad").exists()
+    again.keep(3)
+    await again.pass_s(10)
+    assert len(again.rows()) == 1
+    await again.outbox.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["content = x'00ff'", "content = 'text'", "content = replace(content, 'latency', 'quantum')", "boot = 'x'"],
+)
+async def test_a_spoilt_record_costs_its_neighbours_nothing(change: str, tmp_path: Path) -> None:
+    kept = await start(tmp_path / "state")
+    kept.keep(1, 2, 3)
+    await kept.pass_s(10)
+    await kept.outbox.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "outbox.db")) as db, db:
+        db.execute(f"UPDATE kept SET {change} WHERE id = (SELECT min(id) FROM kept)")
+    again = await start(tmp_path / "state", kept.clock)
+    # What it is about can also not be told when it is too old.
+    old = await crash(again)
+    await old.pass_s(15 * 86_400)
+    assert old.rows() == []
+    assert old.facts.outbox_dropped_light == 3
+    await old.outbox.close()
+
+    assert sorted(numbers([entry.record for entry in await again.unsent(10)])) == [2, 3]
+    assert (again.facts.outbox_quarantined, again.facts.outbox_records) == (1, 2)
+    await again.outbox.close()
+
+
+async def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    kept = await start(tmp_path / "state")
+    other = await start(tmp_path / "state")
+    assert other.facts.degraded
+    kept.keep(1, 2)
+    other.keep(3, 4)
+    await kept.pass_s(10)
+    await other.pass_s(30)
+    assert len(kept.rows()) == 2
+    assert other.facts.outbox_records == 2  # in memory, until the other one has gone
+    await kept.outbox.close()
+    await other.pass_s(30)
+    assert not other.facts.degraded
+    assert len(other.rows()) == 4
+    await other.outbox.close()
+
+
 def spoil(path: Path, damage: str) -> None:
     match damage:
         case "garbage":

@@ -327,6 +327,9 @@ async def test_answers_that_are_not_ours_or_make_no_sense_settle_nothing(
             encode(Ack(outbox=batch.outbox, batch=None, at=at, stored=3)),
             encode(Ack(outbox=batch.outbox, batch=batch.batch, at=at)),  # none stored, none rejected
             encode(Ack(outbox=batch.outbox, batch=batch.batch, at=at, stored=1, rejected=[(0, "invalid")])),
+            encode(Ack(outbox=batch.outbox, batch=batch.batch, at=at, stored=2, rejected=[(3, "invalid")])),
+            encode(Ack(outbox=batch.outbox, batch=batch.batch, at=at, stored=1, rejected=[(0, "invalid")] * 2)),
+            encode(Ack(outbox=batch.outbox, batch=batch.batch, at=at, rejected=[(0, "invalid")] * 3)),
         ):  # fmt: skip
             await client.publish("wanggan/1/down/a01/ack", payload)
     seen = len(collector.batches)
@@ -412,6 +415,46 @@ async def test_the_brokers_packet_limit_is_obeyed(tmp_path: Path) -> None:
     finally:
         await agent.stop()
         broker.kill()
+
+
+async def test_a_broker_that_takes_next_to_nothing_costs_no_record(tmp_path: Path, caplog: Any) -> None:
+    broker = Broker(tmp_path, "max_packet_size 600")
+    await broker.start()
+    agent = await Agent(tmp_path / "state", plain(broker)).start()
+    try:
+        agent.submit(*range(10))
+        await until(lambda: "max_packet_size" in caplog.text)
+        assert (agent.facts.outbox_quarantined, agent.facts.outbox_records) == (0, 10)
+        broker.kill()
+        broker.lines = ()
+        await broker.start()
+        async with Collector(broker.port).running() as collector:
+            await agent.idle()
+            assert got(collector) == list(range(10))
+    finally:
+        await agent.stop()
+        broker.kill()
+
+
+@pytest.mark.parametrize("synced", [True, False])
+async def test_a_time_beyond_the_calendar_is_not_learned(synced: bool, tmp_path: Path, broker: Broker) -> None:
+    agent = await Agent(tmp_path / "state", plain(broker), synced=synced).start()
+    try:
+        async with Collector(broker.port).running() as collector:
+            collector.at = lambda: None
+            await until(lambda: collector.statuses)
+            async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+                for at in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59Z"):
+                    answer = f'{{"outbox":"{agent.outbox.id}","batch":null,"at":"{at}"}}'
+                    await client.publish("wanggan/1/down/a01/ack", answer)
+            await until(lambda: agent.publisher._heard)
+            collector.at = lambda: datetime.now(UTC)
+            agent.submit(1)
+            await agent.idle()
+            assert abs((collector.stored[0].slot - datetime.now(UTC)).total_seconds()) < 60
+            assert agent.facts.reconnects == 0
+    finally:
+        await agent.stop()
 
 
 async def test_a_batch_on_disk_that_has_become_too_large_is_split(tmp_path: Path, broker: Broker) -> None:
