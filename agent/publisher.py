@@ -399,9 +399,11 @@ class Publisher:
     def _overdue(self, now_s: float) -> Batch | None:
         """A batch in flight whose answer is overdue."""
         for batch in self._flying():
-            if batch.due_s > now_s or (batch.cut and not self._may_try(now_s)):
+            here = batch.session == self._session
+            # A suspect that was tried on this connection has not broken it: it is overdue like any other.
+            if batch.due_s > now_s or (batch.cut and not here and not self._may_try(now_s)):
                 continue
-            if batch.session == self._session:
+            if here:
                 batch.cut = 0
                 batch.ignored += self._answered_s > batch.sent_s
             if batch.ignored >= PATIENCE:

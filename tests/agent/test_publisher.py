@@ -624,6 +624,29 @@ async def test_a_broker_killed_ten_times_under_load_loses_nothing(
     await agent.stop()
 
 
+async def test_what_was_in_flight_when_the_broker_died_is_sent_until_it_is_answered(
+    agent: Agent, collector: Collector, broker: Broker
+) -> None:
+    """Suspects are tried alone; one whose answer is lost on a living connection must not wait for itself."""
+    answered: list[int] = []
+
+    def ignore_the_second(batch: Batch) -> Ack | None:
+        if len(collector.batches) <= 2:
+            return None
+        answered.append(batch.batch)
+        return stored(batch)
+
+    collector.script = ignore_the_second
+    agent.submit(1)
+    await until(lambda: len(collector.batches) == 1)
+    broker.kill()
+    await until(lambda: not collector.connected)
+    await broker.start()
+    await agent.idle(15)
+    assert got(collector) == [1]
+    assert len({batch.batch for batch in collector.batches}) == len(set(answered)) == 1
+
+
 async def test_without_a_broker_the_attempts_spread_out(tmp_path: Path) -> None:
     """Exponential with full jitter, from 1 s to 5 min: simulated on a clock that jumps."""
     sleeps: list[float] = []
