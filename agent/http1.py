@@ -6,6 +6,8 @@ from typing import Final
 from msgspec import Struct
 
 MAX_HEAD_BYTES: Final = 64 * 1024
+_PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
+_MAX_INFORMATIONAL: Final = 20
 
 
 class Malformed(Exception):
@@ -62,17 +64,18 @@ class Stream:
 
 async def read_head(stream: Stream) -> Head:
     """The head of the final answer; informational ones (1xx) are passed over."""
-    while True:
+    for _ in range(_MAX_INFORMATIONAL):
         head = await _read_one_head(stream)
         if head.status >= 200:
             return head
+    raise Malformed(f"{_MAX_INFORMATIONAL} informational answers and no final one")
 
 
 async def _read_one_head(stream: Stream) -> Head:
     start = (await stream.line()).decode("latin-1")
     protocol, _, rest = start.partition(" ")
     status = rest[:3]
-    if not protocol.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
+    if protocol not in _PROTOCOLS or not (status.isascii() and status.isdigit() and int(status) >= 100):
         raise Malformed(f"not an HTTP/1 answer: {start[:40]!r}")
     fields: dict[str, str] = {}
     size = len(start)
@@ -132,6 +135,6 @@ def _length(head: Head) -> int | None:
     text = head.fields.get("content-length")
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise Malformed(f"bad content-length {text[:20]!r}")
     return int(text)

@@ -100,10 +100,13 @@ class Resolver:
         except pycares.AresError as error:
             if not answer.done():
                 raise AresError(error.args[0] if error.args else ares.ARES_EFORMERR) from error
-        while not answer.done():
-            await asyncio.wait({answer}, timeout=max(0.01, self._left_s()))
-            if not answer.done():
-                self._channel.process_fd(_BAD, _BAD)
+        try:
+            while not answer.done():
+                await asyncio.wait({answer}, timeout=max(0.01, self._left_s()))
+                if not answer.done():
+                    self._channel.process_fd(_BAD, _BAD)
+        finally:
+            answer.cancel()  # when nobody waits any more, nobody is told
         return answer.result()
 
     def _left_s(self) -> float:

@@ -116,7 +116,7 @@ def _decode_carefully(payload: bytes) -> Decoded:
     if not isinstance(tree, _Object):
         raise PayloadError("bad_field", "$: expected an object")
     if tree.duplicate is not None:
-        raise PayloadError("duplicate_key", f"$.{tree.duplicate}")
+        raise PayloadError("duplicate_key", f"$.{strip_controls(tree.duplicate, 40)}")
     if tree.get("v", VERSION) != VERSION:
         raise PayloadError("unknown_version", f"$.v: {tree['v']!r}, this side speaks {VERSION}")
     records = tree.pop("records", None)

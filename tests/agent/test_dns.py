@@ -1,6 +1,7 @@
 """DNS against a real resolver (dnsmasq) and against sockets that misbehave."""
 
 import asyncio
+import gc
 import re
 import socket
 import struct
@@ -241,6 +242,19 @@ async def test_cancelled_question_leaves_nothing_behind() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.sleep(0.1)
+
+
+async def test_cancelled_question_complains_to_nobody() -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about["message"]))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await dns.measure(DnsSettings(), context("www.test", silent.getsockname()[1]))
+    await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []
 
 
 async def test_literal_addresses_are_not_asked_for() -> None:

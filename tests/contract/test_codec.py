@@ -95,6 +95,7 @@ def test_record_that_is_no_object() -> None:
         ("too_deep", b"[" * 30_000 + b"]" * 30_000),
         ("too_deep", payload(RECORD, new=nested(6))),
         ("duplicate_key", payload(RECORD).replace(b'"v": 1', b'"v": 1, "v": 1')),
+        ("duplicate_key", b'{"\\ud800":1,"\\ud800":1}'),
         ("not_finite", payload(RECORD, config_version=float("nan"))),
         ("naive_time", payload(RECORD, sent_at="2026-11-23T02:05:00")),
         ("unknown_version", payload(RECORD, v=2)),
