@@ -21,7 +21,7 @@ from store.point import Point
 log = logging.getLogger(__name__)
 
 MAX_AGENTS: Final = 20_000
-"""More are not looked at: where anybody may connect, anybody may call himself an agent."""
+"""More are not looked at, but for registered ones: where anybody may connect, anybody may call himself an agent."""
 RETRY_S: Final = 5.0
 
 Publish = Callable[[str, bytes], bool]
@@ -59,7 +59,8 @@ class Fleet:
         """What is known of an agent; None when that is no legal id, or there are too many."""
         known = self._state.agents.get(name)
         if known is None:
-            if not _is_agent_id(name) or len(self._state.agents) >= MAX_AGENTS:
+            full = len(self._state.agents) >= MAX_AGENTS
+            if not _is_agent_id(name) or (full and not self._register.knows(name)):
                 return None
             known = self._state.agents[name] = AgentState(registered=self._register.knows(name))
             if not known.registered:

@@ -76,6 +76,8 @@ class Collector:
     def _route(self, agent: str, leaf: str, payload: bytes, correlation: bytes | None) -> None:
         if leaf == "records":
             self.ingest.take(agent, payload, correlation)
+        elif self.fleet.agent(agent) is None:  # before anything is remembered of it
+            self.state.counters["refused.unknown_sender"] += 1
         elif not self._statuses.allow(agent):
             self.state.counters["refused.rate_limited"] += 1
         elif leaf == "status":

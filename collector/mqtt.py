@@ -44,6 +44,10 @@ MAX_PACKET_BYTES: Final = 4 * MAX_BYTES
 MAX_WAITING_BYTES: Final = 8 * 2**20
 """Of answers that the broker does not take."""
 MAX_TOPICS: Final = 100_000
+MAX_TOPIC: Final = len(topics.up(32 * "x", "records"))
+"""Characters; who has a longer topic is no agent."""
+MAX_CORRELATION_BYTES: Final = 100
+"""Longer Correlation Data is no batch's identity; it would wait uncounted for the store."""
 
 OnMessage = Callable[[str, str, bytes, bytes | None], None]
 """Gets agent, leaf of the topic, payload and Correlation Data. Must not raise."""
@@ -165,9 +169,13 @@ class Connection:
             agent, leaf = topics.agent_of(message.topic), parts[-1]
             if len(self._topics) >= MAX_TOPICS:
                 self._topics.clear()
-            self._topics[message.topic] = agent, leaf
+            if len(message.topic) <= MAX_TOPIC:
+                self._topics[message.topic] = agent, leaf
         properties = message.properties
-        self._on_message(agent, leaf, message.payload, properties.get("correlation_data") if properties else None)
+        correlation = properties.get("correlation_data") if properties else None
+        if correlation is not None and len(correlation) > MAX_CORRELATION_BYTES:
+            correlation = None
+        self._on_message(agent, leaf, message.payload, correlation)
 
 
 def _why(error: BaseException | None) -> str:

@@ -109,6 +109,22 @@ def test_names_that_no_agent_may_have_are_not_kept(tmp_path: Path) -> None:
     assert lab.fleet.agent("one-too-many") is None
 
 
+def test_invented_names_do_not_crowd_out_a_registered_agent(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.state.agents |= {f"x{number:06}": AgentState() for number in range(MAX_AGENTS)}
+    assert lab.fleet.agent("one-more") is None
+    assert lab.fleet.agent(AGENT) is not None
+
+
+async def test_statuses_of_impossible_names_leave_nothing_behind(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    async with running(tmp_path, mosquitto.port, RecordingStore()) as collector:
+        for leaf in ("records", "status", "reply"):
+            for name in ("all", "Box", "x" * 40):
+                collector._route(name, leaf, b"{}", None)
+        assert collector.state.counters["refused.unknown_sender"] == 9
+        assert (collector._statuses._buckets, collector.state.agents) == ({}, {})
+
+
 async def test_jobs_are_written_when_they_appear_change_and_go(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.fleet.take_status(AGENT, encode(status(1, LATENCY, DNS)))

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiomqtt
 import pytest
 import trustme
 from mqttium import BrokerDisconnectError
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from collector.config import MqttSettings
 from collector.mqtt import Connection, _why
@@ -53,6 +56,28 @@ async def test_a_wrong_password_is_named_and_not_told(tmp_path: Path) -> None:
             )
     finally:
         broker.stop()
+
+
+async def test_a_long_name_or_identity_is_not_kept(mosquitto: Mosquitto) -> None:
+    state = State(started_at=datetime.now(UTC))
+    heard: list[tuple[str, str, bytes, bytes | None]] = []
+    settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, tls=False)
+    connection = Connection(settings, "collector", state, lambda *message: heard.append(message))
+    task = asyncio.create_task(connection.run(), name="connection under test")
+    try:
+        await until(lambda: state.broker.up)
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+            for name, size in (("x" * 60_000, 1), ("box-0001", 100), ("box-0001", 60_000)):
+                properties = Properties(PacketTypes.PUBLISH)
+                properties.CorrelationData = b"c" * size
+                await client.publish(f"wanggan/1/up/{name}/records", b"p", qos=1, properties=properties)
+            await until(lambda: len(heard) == 3)
+        assert [len(message[3] or b"") for message in heard] == [1, 100, 0]
+        assert list(connection._topics.values()) == [("box-0001", "records")]
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def test_two_collectors_with_one_name_do_not_fight_fast(mosquitto: Mosquitto) -> None:
