@@ -123,9 +123,14 @@ class InfluxStore:
         A database that is there keeps its retention.
         """
         if self._server == "influxdb" and (await self._version()).startswith("1."):
-            found = await self._query("SHOW DATABASES")
-            if self._database not in {row[0] for series in found for row in series.values}:
-                await self._query(f"CREATE DATABASE {quoted(self._database)}{_retention(self._retention_days)}")
+            try:
+                found = await self._query("SHOW DATABASES")
+                if self._database not in {row[0] for series in found for row in series.values}:
+                    await self._query(f"CREATE DATABASE {quoted(self._database)}{_retention(self._retention_days)}")
+            except StoreUnavailable:
+                raise
+            except StoreError as error:  # also when somebody made it meanwhile, with another retention
+                raise StoreMisconfigured(str(error)) from error
         await self.ping()
 
     async def ping(self) -> None:

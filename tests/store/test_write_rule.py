@@ -432,3 +432,16 @@ async def test_a_query_that_the_server_refuses(store: InfluxStore, scripted: Scr
     with pytest.raises(StoreUnavailable, match="503: busy") as caught:
         await store.latest("latency", [], since_ns=0)
     assert caught.value.retry_after_s == 3
+
+
+async def test_a_database_that_somebody_else_makes_meanwhile_is_a_matter_for_people(scripted: Scripted) -> None:
+    def script(request: Request) -> Answer:
+        if "CREATE" in request.body.decode() + request.query.get("q", ""):
+            return Answer(200, '{"results":[{"error":"retention policy conflicts with an existing policy"}]}')
+        return Answer(200, '{"results":[{}]}', {"X-Influxdb-Version": "1.6.7"})
+
+    scripted.script = script
+    store = InfluxStore(scripted.url, endpoint="/write")
+    with pytest.raises(StoreMisconfigured, match="retention policy conflicts"):
+        await store.ensure()
+    await store.close()
