@@ -1,4 +1,4 @@
-"""CPU that an MQTT client costs the collector: receive one batch at QoS 1 and publish one QoS 0 acknowledgement.
+"""CPU that an MQTT client costs the collector: receive one batch and publish one QoS 0 acknowledgement.
 
     python -m bench.mqtt_clients            # aiomqtt, gmqtt and mqttium through a real mosquitto on the loopback
 
@@ -26,17 +26,15 @@ RECORD_BYTES = 640
 """A record in a batch of 100 that just fits 64 KiB."""
 ACK = b'{"outbox":"11111111-2222-3333-4444-555555555555","batch":12345,"at":"2026-11-23T10:00:00Z","stored":10}'
 CORRELATION = b'["11111111-2222-3333-4444-555555555555",12345]'
-QOS = 1
-"""Of the subscription."""
 UP = "wanggan/1/up/+/records"
 DOWN = "wanggan/1/down/bench/ack"
 
 
-async def with_aiomqtt(port: int, count: int) -> AsyncIterator[None]:
+async def with_aiomqtt(port: int, count: int, qos: int) -> AsyncIterator[None]:
     import aiomqtt
 
     async with aiomqtt.Client("127.0.0.1", port, identifier="receiver", protocol=aiomqtt.ProtocolVersion.V5) as client:
-        await client.subscribe(UP, qos=QOS)
+        await client.subscribe(UP, qos=qos)
         yield
         received = 0
         async for message in client.messages:
@@ -49,7 +47,7 @@ async def with_aiomqtt(port: int, count: int) -> AsyncIterator[None]:
         yield
 
 
-async def with_gmqtt(port: int, count: int) -> AsyncIterator[None]:
+async def with_gmqtt(port: int, count: int, qos: int) -> AsyncIterator[None]:
     import gmqtt
 
     client = gmqtt.Client("receiver", session_expiry_interval=0, receive_maximum=1000)
@@ -67,14 +65,14 @@ async def with_gmqtt(port: int, count: int) -> AsyncIterator[None]:
 
     client.on_message = on_message
     await client.connect("127.0.0.1", port, keepalive=30)
-    client.subscribe(UP, qos=QOS)
+    client.subscribe(UP, qos=qos)
     yield
     await done.wait()
     yield
     await client.disconnect()
 
 
-async def with_mqttium(port: int, count: int) -> AsyncIterator[None]:
+async def with_mqttium(port: int, count: int, qos: int) -> AsyncIterator[None]:
     from mqttium import MQTTProtocolVersion
     from mqttium.api import AsyncClient
 
@@ -98,7 +96,7 @@ async def with_mqttium(port: int, count: int) -> AsyncIterator[None]:
 
     client.on_message = on_message
     await client.connect("127.0.0.1", port)
-    await client.subscribe(UP, qos=QOS)
+    await client.subscribe(UP, qos=qos)
     yield
     await done.wait()
     yield
@@ -108,9 +106,9 @@ async def with_mqttium(port: int, count: int) -> AsyncIterator[None]:
 CLIENTS = {"aiomqtt": with_aiomqtt, "gmqtt": with_gmqtt, "mqttium": with_mqttium}
 
 
-async def receive(name: str, port: int, count: int) -> None:
+async def receive(name: str, port: int, count: int, qos: int) -> None:
     """Say ready, receive `count` messages, print the CPU of it."""
-    steps = aiter(CLIENTS[name](port, count))
+    steps = aiter(CLIENTS[name](port, count, qos))
     await anext(steps)
     print("ready", flush=True)
     started_s, began_s = time.process_time(), time.monotonic()
@@ -153,14 +151,23 @@ def _packet(kind: int, body: bytes) -> bytes:
             return bytes([kind]) + length + body
 
 
-async def measure(name: str, records: int, count: int, rate: float) -> dict[str, float]:
+async def measure(name: str, records: int, count: int, rate: float, qos: int) -> dict[str, float]:
     """One client, one batch size."""
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(Path(folder))
         broker.allow("topic readwrite #\n")
         await broker.start()
         try:
-            argv = [sys.executable, "-m", "bench.mqtt_clients", "--receive", name, str(broker.port), str(count)]
+            argv = [
+                sys.executable,
+                "-m",
+                "bench.mqtt_clients",
+                "--receive",
+                name,
+                str(broker.port),
+                str(count),
+                str(qos),
+            ]
             with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as receiver:
                 assert receiver.stdout is not None
                 assert receiver.stdout.readline() == "ready\n"
@@ -183,12 +190,12 @@ async def measure(name: str, records: int, count: int, rate: float) -> dict[str,
             await broker.stop()
 
 
-async def compare(names: list[str], count: int) -> None:
+async def compare(names: list[str], count: int, qos: int) -> None:
     print(f"{'client':<10}{'records':>8}{'rate':>8}{'us/message':>12}{'messages/s':>12}{'MiB':>8}")
     for records in (1, 10, 100):
         for name in names:
             for rate in (500.0, 0.0):
-                report = await measure(name, records, count if rate == 0 else min(count, 2500), rate)
+                report = await measure(name, records, count if rate == 0 else min(count, 2500), rate, qos)
                 told = f"{rate:.0f}/s" if rate else "flood"
                 print(
                     f"{name:<10}{records:>8}{told:>8}{report['cpu_us']:>12.1f}{report['per_s']:>12.0f}{report['rss_mib']:>8.1f}",
@@ -200,18 +207,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.mqtt_clients", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--count", type=int, default=10_000, help="messages of a flood")
     parser.add_argument("--client", action="append", choices=CLIENTS)
-    parser.add_argument("--receive", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--qos", type=int, choices=(0, 1), default=0, help="of the subscription")
+    parser.add_argument("--receive", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--send", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.receive:
-        name, port, count = arguments.receive
-        asyncio.run(receive(name, int(port), int(count)))
+        name, port, count, qos = arguments.receive
+        asyncio.run(receive(name, int(port), int(count), int(qos)))
     elif arguments.send:
         port, size, count, rate = arguments.send
         with contextlib.suppress(ConnectionError):
             send(int(port), int(size), int(count), float(rate))
     else:
-        asyncio.run(compare(arguments.client or list(CLIENTS), arguments.count))
+        asyncio.run(compare(arguments.client or list(CLIENTS), arguments.count, arguments.qos))
 
 
 if __name__ == "__main__":

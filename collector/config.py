@@ -108,11 +108,11 @@ class Limits(Table):
     """Of one agent, in the long run; more is answered `later: rate_limited`."""
     burst: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Messages of one agent that may come at once."""
-    queue_mib: Annotated[int, Field(ge=1, le=1024)] = 32
+    queue_mib: Annotated[int, Field(ge=1, le=1024)] = 16
     """Batches that wait for the store; what comes on top is dropped and counted, the agents have it still."""
     dead_letters_mib: Annotated[int, Field(ge=1, le=10_240)] = 64
     """Of the dead letters' files; the oldest go first."""
-    linger_ms: Annotated[int, Field(ge=0, le=1000)] = 50
+    linger_ms: Annotated[int, Field(ge=0, le=1000)] = 30
     """A batch waits this long for others to be written with."""
 
 

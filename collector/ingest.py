@@ -31,7 +31,7 @@ from contract.codec import Decoded, PayloadError, Refused, decode_batch, encode
 from contract.messages import Ack, BatchId
 from contract.series import COLLECTOR
 from contract.vocabulary import Later, Rejection
-from store.interface import Refusal, Store, StoreLimit, StoreMisconfigured, StoreUnavailable
+from store.interface import Refusal, Store, StoreError, StoreLimit, StoreMisconfigured, StoreUnavailable
 from store.point import Point
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ _ONCE: Final = b'"started_at"'
 class Timing(Struct, kw_only=True, frozen=True):
     """All in seconds."""
 
-    linger_s: float = 0.05
+    linger_s: float = 0.03
     retry_s: tuple[float, float] = (0.5, 10.0)
     """Store away: first and longest wait, doubling; the real one is a random part of it (full jitter)."""
     longest_retry_after_s: float = 60.0
@@ -230,8 +230,8 @@ class Ingest:
             try:
                 for refusal in await self._write(own):
                     log.error("the store refuses a point of our own: %s", refusal.message)
-            except StoreLimit as error:
-                log.error("the store is full, %d points of our own are lost: %s", len(own), error)
+            except StoreError as error:
+                log.error("%d points of our own are lost: %s", len(own), error)
 
     async def _settle(self, group: list[Delivery]) -> None:
         """Decode, judge, write and answer.
@@ -409,10 +409,10 @@ class Ingest:
                 try:
                     await self._ensure()
                     await self._store.ping()
-                except (StoreUnavailable, StoreMisconfigured) as error:
-                    self._store_is_away(str(error))
                 except StoreLimit:
                     self._store_is_there()
+                except StoreError as error:
+                    self._store_is_away(str(error))
                 else:
                     self._store_is_there()
             await asyncio.sleep(self._timing.ping_s)

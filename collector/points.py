@@ -84,7 +84,9 @@ class Judge:
                 else:
                     rejected.append(Rejected(index, "invalid", record.error.refusal, str(record.error)))
                 continue
-            slot_us = (record.slot - _EPOCH) // _MICROSECOND
+            slot = record.slot
+            slot_us = (slot - _EPOCH) // _MICROSECOND
+            identity = (record.interface, record.target, record.provider, record.resolver)
             if record.clock == "none":
                 rejected.append(
                     Rejected(index, "invalid", "clock_none", "the agent never knew the time of this record")
@@ -92,18 +94,16 @@ class Judge:
             elif slot_us > newest_us:
                 later.append((index, "clock_ahead"))
             elif slot_us < oldest_us:
-                rejected.append(Rejected(index, "too_old", "too_old", f"slot {record.slot.isoformat()}"))
-            else:
-                identity = (record.interface, record.target, record.provider, record.resolver)
-                found = labels.get(identity)
-                if found is None or not found[0] <= slot_us < found[1]:
-                    found = self._find(agent, identity, slot_us)
-                    if found is None:
-                        later.append((index, "unknown_agent"))
-                        continue
-                    labels[identity] = found
+                rejected.append(Rejected(index, "too_old", "too_old", f"slot {slot.isoformat()}"))
+            elif (found := labels.get(identity)) is not None and found[0] <= slot_us < found[1]:
                 points.append(to_point(record, found[2], slot_us * 1000))
                 indices.append(index)
+            elif (found := self._find(agent, identity, slot_us)) is not None:
+                labels[identity] = found
+                points.append(to_point(record, found[2], slot_us * 1000))
+                indices.append(index)
+            else:
+                later.append((index, "unknown_agent"))
         return Judgement(points, indices, rejected, later)
 
     def _labels_of(self, agent: str) -> dict[_Identity, _Labels]:
@@ -128,12 +128,11 @@ class Judge:
 def to_point(record: Record, tags: tuple[str, ...], time_ns: int) -> Point:
     """The record as it is stored. `tags` are in the order of :data:`contract.series.RECORD_TAGS`."""
     probe, nothing, convert = _KINDS[type(record)]
-    values = record.values
-    fields = nothing if values is None else convert(values)
-    flags = record.flags
-    outcome = record.outcome
+    values, flags, outcome = record.values, record.flags, record.outcome
+    ok, attempted = _COUNTS[outcome]
     told = (
-        *_COUNTS[outcome],
+        ok,
+        attempted,
         outcome,
         record.reason,
         record.detail,
@@ -142,7 +141,7 @@ def to_point(record: Record, tags: tuple[str, ...], time_ns: int) -> Point:
         record.duration_s,
     )
     # A NamedTuple's own constructor takes as long as all the rest.
-    return _new(Point, (probe, tags, time_ns, fields + told))
+    return _new(Point, (probe, tags, time_ns, (nothing if values is None else convert(values)) + told))
 
 
 def _converter(probe: str, values: type[Values]) -> Callable[[Any], _Fields]:
