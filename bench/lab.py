@@ -7,7 +7,7 @@ import re
 import shutil
 import sqlite3
 import time
-import urllib.parse
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -306,13 +306,19 @@ class Lab:
             lines = re.findall(r'wanggan_records_later_total\{reason="(\w+)"\} (\d+)', answer.read().decode())
         return {reason for reason, count in lines if int(count)}
 
-    def spoil(self, series: str, name: str) -> None:
+    async def spoil(self, series: str, name: str) -> None:
         """Give a field another type in the database, so that it refuses every line with the right one."""
         assert self.influx is not None
-        create = urllib.parse.urlencode({"q": f'CREATE DATABASE "{RAW}"'}).encode()
-        urllib.request.urlopen(f"{self.influx.url}/query", create, timeout=10).close()
         line = f'{series},agent={readback.SPOILER} {name}="text" {time.time_ns()}'
-        urllib.request.urlopen(f"{self.influx.url}/write?db={RAW}", line.encode(), timeout=10).close()
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.influx.url}/write?db={RAW}", line.encode(), timeout=10).close()
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+            else:
+                return
+            await asyncio.sleep(0.2)  # the collector has not made the database yet
 
     # -- the end
 
@@ -321,7 +327,7 @@ class Lab:
     ) -> Outcome:
         """Stop feeding, let everything drain, stop the agents, compare.
 
-        `keeps` are records that the agents may still hold at the end (in quarantine), `may_reject` those that the
+        `keeps` are records that the agents may have put into quarantine, `may_reject` those that the
         scenario wants refused.
         """
         self._feed.unlink()
@@ -330,7 +336,7 @@ class Lab:
         complaints = []
         quiet = 0
         while quiet < 5:
-            quiet = quiet + 1 if self.waiting() <= len(keeps) and not self.in_flight() else 0
+            quiet = quiet + 1 if not self.waiting() and not self.in_flight() else 0
             if time.monotonic() - began > drain_s:
                 complaints.append(f"not drained after {drain_s:.0f} s: {self.waiting()} records wait")
                 break
