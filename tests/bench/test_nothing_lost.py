@@ -5,6 +5,7 @@ The agents' waits pass ten times faster than real; `make test-long` runs them as
 
 import asyncio
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ SCENES: list[tuple[str, Engine]] = [
     ("line_refused", "influx"),
     ("store_limit", "influx"),
     ("outbox_replaced", "sqlite"),
+    ("disk_full", "sqlite"),
 ]
 PLANTS: dict[Plant, str] = {
     "ack_before_write": "acknowledged, not stored",
@@ -40,7 +42,10 @@ def told(outcomes: list[Outcome]) -> list[str]:
 @pytest.mark.timeout(240)
 async def test_nothing_is_lost_and_a_planted_bug_is_found(tmp_path: Path) -> None:
     """At the same time, because most of it is waiting."""
-    sound = run_all(SCENES, QUICK, 7, "none", tmp_path / "none", jobs=len(SCENES))
+    scenes = SCENES if os.geteuid() == 0 else [scene for scene in SCENES if scene[0] != "disk_full"]
+    if scenes != SCENES:
+        warnings.warn("disk_full is left out: only root may mount a small disk", stacklevel=1)
+    sound = run_all(scenes, QUICK, 7, "none", tmp_path / "none", jobs=len(scenes))
     planted = [run_all([("kills", "sqlite")], QUICK, 7, plant, tmp_path / plant, jobs=1) for plant in PLANTS]
     outcomes, *found = await asyncio.gather(sound, *planted)
     assert told(outcomes) == []
@@ -51,12 +56,6 @@ async def test_nothing_is_lost_and_a_planted_bug_is_found(tmp_path: Path) -> Non
             assert all(kill.in_flight for kill in outcome.kills)
     for (plant, fault), (outcome,) in zip(PLANTS.items(), found, strict=True):
         assert fault in outcome.verdict.faults, plant
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-@pytest.mark.timeout(240)
-async def test_nothing_is_lost_when_an_agents_disk_is_full(tmp_path: Path) -> None:
-    assert told(await run_all([("disk_full", "sqlite")], QUICK, 7, "none", tmp_path, jobs=1)) == []
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from collector.main import Collector
 from contract.codec import encode
 from contract.messages import MAX_BYTES, BatchId
 from contract.series import RAW_SERIES
-from store.interface import StoreLimit, StoreMisconfigured, StoreUnavailable
+from store.interface import StoreError, StoreLimit, StoreMisconfigured, StoreUnavailable
 from tests.collector.lab import (
     AGENT,
     OUTBOX,
@@ -315,6 +315,19 @@ async def test_a_misconfigured_store_stops_the_writing_and_says_why(tmp_path: Pa
         await asyncio.sleep(0.3)
         assert agent.acks == []
         store.failure = None
+        assert (await agent.answer(1)).stored == 1
+
+
+async def test_no_error_of_the_store_ends_the_collector(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    store = RecordingStore()
+    store.failure = StoreError("retention policy conflicts with an existing policy")
+    async with running(tmp_path, mosquitto.port, store) as collector, box(mosquitto.port) as agent:
+        await until(lambda: collector.state.store.reason == str(store.failure))
+        collector.ingest.minute()
+        await asyncio.sleep(0.2)
+        store.failure = None
+        await until(lambda: collector.state.store.up)
+        await agent.send(1, batch(1, [record()]))
         assert (await agent.answer(1)).stored == 1
 
 
