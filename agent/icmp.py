@@ -45,7 +45,8 @@ async def echo(
             await context.clock.sleep(first_s + sequence * interval_s - context.clock.boot())
             sender.send(sequence)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(sender.all_answered(), late_s)
+            async with asyncio.timeout(late_s):
+                await sender.all_answered()
     ended = _clocks(context.clock)
     elapsed_s = ended[1] - started[1]
     step_ms = abs((ended[0] - started[0]) - elapsed_s) * 1000

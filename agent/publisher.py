@@ -13,9 +13,9 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import aiomqtt
@@ -36,6 +36,8 @@ from contract.record import Record
 from contract.values import Portal
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WINDOW: Final = 4
 OLD_IN_WINDOW: Final = 3
@@ -523,7 +525,7 @@ _LONGEST: Final = BatchId(UUID(int=0), 2**63 - 1)
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt, which does not tell what the broker allows (its issue 362)."""
+    """aiomqtt, which does not tell what the broker allows (its issue 362) and can miss its own cancellation."""
 
     max_packet: int = 2**28
     """Maximum Packet Size, in bytes."""
@@ -533,6 +535,14 @@ class _Client(aiomqtt.Client):
     ) -> None:
         self.max_packet = getattr(properties, "MaximumPacketSize", self.max_packet)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109 aiomqtt's own signature
+        """`asyncio.wait_for` of Python 3.11 swallows a cancellation that comes together with the result."""
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
 
 
 def _first(error: BaseException | None) -> aiomqtt.MqttError:

@@ -22,7 +22,7 @@ from agent.clock import SystemClock, utc
 from agent.config import Mqtt, OutboxLimits
 from agent.facts import Facts
 from agent.outbox import Outbox
-from agent.publisher import WINDOW, Publisher, Timing
+from agent.publisher import WINDOW, Publisher, Timing, _Client
 from agent.timekeeper import Timekeeper
 from contract.codec import decode_status, encode
 from contract.messages import Ack, Batch, Job
@@ -860,6 +860,17 @@ async def test_tls_1_1_is_refused(tmp_path: Path) -> None:
     assert handshakes == []
     await agent.stop()
     server.close()
+
+
+async def test_a_cancellation_that_comes_together_with_an_answer_is_not_swallowed() -> None:
+    """Else a stop at the wrong moment would be waited for until the service manager kills."""
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(_Client("127.0.0.1")._wait_for(answer, None), name="waiting")
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_missing_certificate_file_stops_nothing(tmp_path: Path, broker: Broker) -> None:
