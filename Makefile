@@ -41,8 +41,9 @@ help: ## this list
 up: $(VENV)/.up ## the whole system on this machine, with a live page (options: ARGS="--port 8081")
 	@exec $(BIN)/wanggan up --state .state $(ARGS)
 
+# Two at once: most of a test is waiting. A file's tests stay together, they share servers.
 test: $(VENV)/.dev apt lint ## everything but the slow suites; installs missing packages when root
-	@$(BIN)/pytest -q $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-long: $(VENV)/.dev apt apt-long ## the slow suites: power cuts in a virtual machine, kill campaigns
 	@$(BIN)/pytest -q -m long $(ARGS)
