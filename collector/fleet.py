@@ -99,6 +99,14 @@ class Fleet:
             agent.registered = knows
             self._compare_later(name)
 
+    def repeat_jobs(self) -> None:
+        """Note every announced job again: what is written once only, retention takes away after a month."""
+        at_ns = int(self._wall() * 1e6) * 1000
+        for name, jobs in self._announced.items():
+            agent = self._state.agents.get(name)
+            if agent is not None and agent.registered:
+                self._note([_point(name, job, at_ns, announced=True) for job in jobs.values()])
+
     async def run(self) -> None:
         """Write announced jobs that are new, changed or gone, until cancelled."""
         while True:

@@ -120,9 +120,13 @@ class Collector:
                 self.state.alarm("register", self.register.broken)
 
     async def _every_minute(self) -> None:
+        day = datetime.now(UTC).date()
         while True:
             await asyncio.sleep(MINUTE_S - time.time() % MINUTE_S)
             self.ingest.minute()
+            if (today := datetime.now(UTC).date()) != day:
+                day = today
+                self.fleet.repeat_jobs()
             await asyncio.sleep(1)
 
 

@@ -94,7 +94,8 @@ JOBS: Final = Series(
     tags=("agent", "probe", "target", "interface", "provider", "resolver"),
     fields={"role": "str", "period_s": "float", "announced": "int"},
 )
-"""An agent's announced jobs: one point when a job appears or changes (announced 1) and when it goes away (0)."""
+"""An agent's announced jobs: one point when a job appears or changes (announced 1), one a day while it stays, so that
+retention never takes the last one, and one when it goes away (0)."""
 
 SERIES: Final[dict[str, Series]] = {**RAW_SERIES, COLLECTOR.name: COLLECTOR, JOBS.name: JOBS}
 """Every measurement of the raw database."""

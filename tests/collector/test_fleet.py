@@ -1,5 +1,6 @@
 """Births, wills and announced jobs."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,17 @@ async def test_jobs_are_written_when_they_appear_change_and_go(tmp_path: Path) -
     ]
 
 
+async def test_announced_jobs_are_repeated_before_retention_takes_them(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.fleet.take_status(AGENT, encode(status(1, LATENCY, DNS)))
+    await lab.compare()
+    lab.time += 86_400
+    lab.fleet.take_status(AGENT, encode(status(1, online=False)))
+    lab.fleet.repeat_jobs()
+    at_ns = int(lab.time) * 10**9
+    assert [(point.time_ns, point.fields[2]) for point in lab.points] == [(at_ns, 1), (at_ns, 1)]
+
+
 async def test_an_unregistered_agents_jobs_are_written_when_it_is_registered(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.fleet.take_status("box-0009", encode(status(1, LATENCY)))
@@ -160,7 +172,7 @@ async def test_after_a_restart_the_store_says_what_was_announced(tmp_path: Path)
     lab = Lab(tmp_path, store)
     lab.fleet.take_status(AGENT, encode(status(1, LATENCY, DNS)))
     lab.fleet._changed.clear()
-    await lab.fleet._compare(AGENT, 1_000)
+    await lab.fleet._compare(AGENT, time.time_ns())
     await store.write(lab.points)
 
     again = Lab(tmp_path, store)
