@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import aiomqtt
 import pytest
@@ -16,6 +17,7 @@ from paho.mqtt.properties import Properties
 from collector.config import MqttSettings
 from collector.mqtt import Connection, _why
 from collector.state import State
+from contract.messages import BatchId
 from tests.collector.lab import Mosquitto, free_port, until
 
 
@@ -78,6 +80,56 @@ async def test_a_long_name_or_identity_is_not_kept(mosquitto: Mosquitto) -> None
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+HOSTILE = {
+    "a response topic with a wildcard": b"\x08\x00\x03a/#",
+    "an empty response topic": b"\x08\x00\x00",
+    "an unknown payload format": b"\x01\x02",
+    "too many user properties": b"\x26\x00\x00\x00\x00" * 1_025,
+}
+
+
+@pytest.mark.parametrize("properties", HOSTILE.values(), ids=HOSTILE)
+async def test_a_retained_message_cannot_keep_us_away(properties: bytes, mosquitto: Mosquitto) -> None:
+    """mosquitto passes these on; a client that ends the connection for them gets them again at every attempt."""
+    identity = BatchId(UUID(int=1), 7).encode()
+    properties += b"\x09" + _string(identity)
+    topic = b"wanggan/1/up/box-0001/status"
+    body = _string(topic) + b"\x00\x01" + _length(properties) + properties + b"{}"
+    _, writer = await asyncio.open_connection("127.0.0.1", mosquitto.port)
+    # CONNECT of MQTT 5 as "abc", then a retained PUBLISH at QoS 1
+    writer.write(b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03abc" + b"\x33" + _length(body) + body)
+    await writer.drain()
+    state = State(started_at=datetime.now(UTC))
+    heard: list[tuple[str, str, bytes, bytes | None]] = []
+    settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, tls=False)
+    connection = Connection(settings, "collector", state, lambda *message: heard.append(message))
+    task = asyncio.create_task(connection.run(), name="connection under test")
+    try:
+        await until(lambda: heard)
+        assert heard == [("box-0001", "status", b"{}", identity)]
+        await asyncio.sleep(0.3)
+        assert state.broker.up
+    finally:
+        writer.close()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _string(text: bytes) -> bytes:
+    return len(text).to_bytes(2) + text
+
+
+def _length(data: bytes) -> bytes:
+    """Variable Byte Integer."""
+    size, out = len(data), b""
+    while True:
+        size, digit = divmod(size, 128)
+        out += bytes([digit | 128 if size else digit])
+        if not size:
+            return out
 
 
 async def test_two_collectors_with_one_name_do_not_fight_fast(mosquitto: Mosquitto) -> None:
