@@ -194,7 +194,7 @@ class Lab:
                 start=self.start_time,
                 period_ms=self.period_ms,
                 speed=self.size.speed,
-                sample_s=max(0.01, 0.0005 * self.size.agents),
+                sample_s=max(0.01, 0.002 * self.size.agents),
                 plant=self.plant,
                 odd={agent: self.odd[agent] for agent in group.members if agent in self.odd},
             )
