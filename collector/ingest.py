@@ -201,6 +201,7 @@ class Ingest:
                 if not self._queue:
                     self._arrived.clear()
             size = sum(len(delivery.payload) for delivery in group)
+            group = [delivery for delivery in group if self._opened(delivery)]
             try:
                 await self._settle(group)
             except StoreLimit as error:
@@ -234,14 +235,13 @@ class Ingest:
                 log.error("%d points of our own are lost: %s", len(own), error)
 
     async def _settle(self, group: list[Delivery]) -> None:
-        """Decode, judge, write and answer.
+        """Write what was opened, and answer.
 
         :raises StoreLimit: when the store says so; nothing is answered then.
         """
         points: list[Point] = []
         first: list[int] = []
         for delivery in group:
-            self._open(delivery)
             first.append(len(points))
             points += delivery.points
         if points:
@@ -259,6 +259,17 @@ class Ingest:
             self._held.put_nowait((time.monotonic() + self._store.ack_hold_s, outages, group))
         else:
             self._answer(group)
+
+    def _opened(self, delivery: Delivery) -> bool:
+        """Whether it was opened. One that breaks our own code goes unanswered, and takes no other with it."""
+        try:
+            self._open(delivery)
+        except Exception:
+            log.exception("a batch of %s could not be opened", delivery.agent)
+            self._state.counters["refused.internal"] += 1
+            self._forget([delivery])
+            return False
+        return True
 
     def _open(self, delivery: Delivery) -> None:
         """Decode and judge; what is refused stays in the delivery."""

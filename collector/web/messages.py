@@ -52,7 +52,14 @@ TEXTS: Final[dict[str, Text]] = {
         "以下为最后已知的旧值；探针会保留记录，恢复后补传",
         "values below are old, the last ones known; agents keep their records and send them later",
     ),
-    "register.broken": Text("新的 sites.toml 有误，仍用旧的登记", "The new sites.toml is not taken, the old one holds"),
+    "alarm.register": Text("新的 sites.toml 有误，仍用旧的登记", "The new sites.toml is not taken, the old one holds"),
+    "alarm.store_limit": Text(
+        "数据库达到自身上限，探针保留记录，稍后补传",
+        "The store says that its limit is reached, agents keep their records and send them later",
+    ),
+    "alarm.dead_letters": Text(
+        "死信无法保存，暂不拒收任何记录", "Dead letters cannot be kept, nothing is rejected meanwhile"
+    ),
     "old": Text("旧值", "old"),
     "agents": Text("探针", "Agents"),
     "agents.online": Text("在线", "online"),

@@ -160,8 +160,8 @@ class Overview(Struct, kw_only=True):
     store: LinkView
     values_at: datetime | None
     """When values were last read from the store; null before the first time."""
-    register_broken: str | None
-    """Why the newest site register is not used (the one before it holds); null when it is."""
+    alarms: dict[str, str]
+    """What a person must look at, in words, by name: `register` `store_limit` `dead_letters`."""
     queue_bytes: int
     records: Records
     agents: Agents
@@ -186,7 +186,7 @@ def build(state: State, recent: Recent, venues: Venues, now: datetime, version: 
         broker=_link(state.broker),
         store=_store_link(state.store, recent),
         values_at=recent.read_at,
-        register_broken=venues.broken,
+        alarms=dict(state.alarms),
         queue_bytes=state.queue_bytes,
         records=Records(**{name: state.counters[name] for name in Records.__struct_fields__}),
         agents=count_agents(sites, waiting),

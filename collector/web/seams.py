@@ -44,10 +44,6 @@ class Site(Protocol):
 class Venues(Protocol):
     """The site register, as the page reads it."""
 
-    @property
-    def broken(self) -> str | None:
-        """Why the newest file is not used, and the one before it holds; None when it is used."""
-
     def venue(self, slug: str) -> Venue | None:
         """The venue of that slug; None when there is none."""
 

@@ -6,6 +6,7 @@ import random
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -329,6 +330,29 @@ async def test_no_error_of_the_store_ends_the_collector(tmp_path: Path, mosquitt
         await until(lambda: collector.state.store.up)
         await agent.send(1, batch(1, [record()]))
         assert (await agent.answer(1)).stored == 1
+
+
+async def test_a_batch_that_breaks_our_own_code_takes_no_other_with_it(
+    tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RecordingStore()
+    async with running(tmp_path, mosquitto.port, store) as collector, box(mosquitto.port) as agent:
+        await until(lambda: collector.state.store.up)
+        sound = collector.ingest._judge.judge
+
+        def judge(agent: str, places: Any, now_us: int) -> Any:
+            if len(places) == 2:
+                raise RuntimeError("nobody foresaw this")
+            return sound(agent, places, now_us)
+
+        monkeypatch.setattr(collector.ingest._judge, "judge", judge)
+        await agent.send(1, batch(1, [record(), record()]))
+        await agent.send(2, batch(2, [record()]))
+        assert (await agent.answer(2)).stored == 1
+        assert collector.state.counters["refused.internal"] == 1
+        monkeypatch.undo()
+        await agent.send(1, batch(1, [record(), record()]))
+        assert (await agent.answer(1)).stored == 2
 
 
 async def test_a_full_store_is_no_fault_of_the_records(tmp_path: Path, mosquitto: Mosquitto) -> None:

@@ -84,13 +84,28 @@ async def test_the_collectors_own_register_and_settings_fit(
             overview = await answer.json()
         assert overview["waiting"] == []
         assert overview["venues"][0]["sites"][0]["jobs"][0]["values"]["rtt_p50_ms"] == 12.25
-        assert overview["register_broken"] is None
-        sites.write_text("nonsense")
-        register.refresh()
-        async with session.get(url + "fragment?lang=en") as answer:
-            assert "The new sites.toml is not taken" in await answer.text()
     finally:
         await runner.cleanup()
+
+
+async def test_every_alarm_is_said_in_both_languages(site: Website, session: aiohttp.ClientSession) -> None:
+    await site.start()
+    alarms = {
+        "register": ("The new sites.toml is not taken", "新的 sites.toml 有误"),
+        "store_limit": ("its limit is reached", "达到自身上限"),
+        "dead_letters": ("Dead letters cannot be kept", "死信无法保存"),
+    }
+    for name in alarms:
+        site.state.alarm(name, f"<why> {name}")
+    for number, language in enumerate(("en", "zh")):
+        async with session.get(f"{site.url}/fragment?lang={language}") as answer:
+            page = await answer.text()
+        for name, words in alarms.items():
+            assert f'id="trouble-{name}"' in page
+            assert words[number] in page
+            assert f"&lt;why&gt; {name}" in page
+    async with session.get(site.url + "/api/overview") as answer:
+        assert set((await answer.json())["alarms"]) == set(alarms)
 
 
 async def test_every_answer_carries_the_security_headers(site: Website, session: aiohttp.ClientSession) -> None:

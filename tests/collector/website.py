@@ -47,7 +47,6 @@ class Register:
 
     venues: list[Venue] = field(default_factory=list)
     assigned: list[Site] = field(default_factory=list)
-    broken: str | None = None
 
     def venue(self, slug: str) -> Venue | None:
         return next((venue for venue in self.venues if venue.slug == slug), None)
