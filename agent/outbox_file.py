@@ -240,6 +240,9 @@ class OutboxFile:
 
     def _read_all(self) -> Found:
         free_bytes = self.free_bytes()
+        # SQLite gives its log the mode of the file. An unreadable folder shows in the next line.
+        with contextlib.suppress(OSError):
+            self._path.touch(mode=0o600)
         db = self._db = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")

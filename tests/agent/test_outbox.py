@@ -105,6 +105,14 @@ async def crash(kept: Kept, **limits: Any) -> Kept:
 # -- memory first
 
 
+async def test_what_is_kept_is_for_its_owner_alone(kept: Kept) -> None:
+    kept.keep(1)
+    await kept.pass_s(11)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in kept.folder.glob("outbox.db*")}
+    assert {"outbox.db", "outbox.db-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
 async def test_what_is_acknowledged_in_time_never_touches_the_disk(kept: Kept) -> None:
     with contextlib.closing(sqlite3.connect(kept.folder / "outbox.db")) as db:
         db.execute("CREATE TABLE seen (id)")
