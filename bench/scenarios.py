@@ -121,7 +121,7 @@ async def line_refused(lab: Lab) -> Outcome:
 async def store_limit(lab: Lab) -> Outcome:
     """The database's own limit on tag values is reached: the others wait, nothing is deleted; then it is raised."""
     assert lab.influx is not None
-    lab.influx.configure(max_values_per_tag=max(1, lab.size.agents - 2))
+    lab.influx.configure(max_values_per_tag=lab.size.agents // 4)
     await lab.start()
     await asyncio.sleep(3 + 5 / lab.size.speed)
     before = lab.waiting()
