@@ -60,9 +60,10 @@ _strict_decoder: Final = msgspec.json.Decoder(_StrictBatch)
 _encoder: Final = msgspec.json.Encoder()
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
-_ESCAPE: Final = b"\\"
-_DELETE: Final = b"\x7f"
-"""An ASCII payload without either can hold no control character (raw ones below 0x20 are not JSON)."""
+_SUSPECTS: Final = (b"\\", b"\x7f")
+_WIDE_SUSPECTS: Final = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+"""Bytes without which no string can hold a control character (raw ones below 0x20 are not JSON); the second only where
+a payload is not ASCII."""
 
 
 def encode(message: Struct) -> bytes:
@@ -80,7 +81,7 @@ def decode_batch(payload: bytes) -> Decoded:
 
     :raises PayloadError: when the payload as a whole cannot be believed.
     """
-    if len(payload) <= MAX_BYTES and payload.isascii() and _ESCAPE not in payload and _DELETE not in payload:
+    if len(payload) <= MAX_BYTES and not _may_hold_controls(payload):
         try:
             batch: Batch = _strict_decoder.decode(payload)
             # Equal to our own encoding: no unknown field, no duplicate key, no surplus depth can hide in it.
@@ -89,6 +90,11 @@ def decode_batch(payload: bytes) -> Decoded:
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
             pass
     return _decode_carefully(payload)
+
+
+def _may_hold_controls(payload: bytes) -> bool:
+    suspects = _SUSPECTS if payload.isascii() else _SUSPECTS + _WIDE_SUSPECTS
+    return any(suspect in payload for suspect in suspects)
 
 
 def decode_record(raw: bytes) -> Record:

@@ -140,6 +140,19 @@ def test_limits_hold_on_the_quick_way_too() -> None:
         decode_batch(json.dumps(BATCH | {"records": [RECORD] * 100}, separators=(",", ":")).encode() + b" " * 9_000)
 
 
+@pytest.mark.parametrize("character", ["\x7f", "\x85", "\u2028", "\u2029"])
+def test_control_characters_are_refused_as_our_own_encoder_writes_them_too(character: str) -> None:
+    bad = RECORD | {"detail": f"馆{character}"}
+    data = json.dumps(BATCH | {"records": [RECORD, bad]}, separators=(",", ":"), ensure_ascii=False).encode()
+    assert refusals(data) == [None, "control_character"]
+
+
+def test_chinese_text_takes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = json.dumps(BATCH | {"records": [RECORD | {"detail": "图书馆"}]}, separators=(",", ":"), ensure_ascii=False)
+    monkeypatch.setattr("contract.codec._decode_carefully", None)
+    assert decode_batch(data.encode()).batch.records[0].detail == "图书馆"
+
+
 MUTANT = (GOLDEN / "batch.json").read_bytes().strip()
 
 
