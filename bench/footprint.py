@@ -125,16 +125,19 @@ async def measure(folder: Path, minutes: float, engine: str) -> dict[str, Any]:
 
 
 async def _watch(agent: Program, folder: Path, store_file: Path, seconds: float) -> dict[str, Any]:
+    """Figures of so many seconds; `writes` are (second, bytes written since the last, size of the outbox's log)."""
     before = {probe: _count(store_file, probe) for probe in ("agent", "latency", "dns", "web")}
     cpu_s, written, began = agent.cpu_s(), _written(agent.pid), time.monotonic()
     start_written = written
     wal = folder / "agent" / "outbox.db-wal"
-    commits, stamp = 0, _stamp(wal)
+    stamp, told, writes = _stamp(wal), written, []
     rss: list[int] = []
     while time.monotonic() - began < seconds:
         await asyncio.sleep(0.5)
         rss.append(agent.rss_bytes())
-        commits, stamp = commits + (_stamp(wal) != stamp), _stamp(wal)
+        if (now := _written(agent.pid)) != told or _stamp(wal) != stamp:
+            writes.append((round(time.monotonic() - began), now - told, _stamp(wal)[1]))
+            told, stamp = now, _stamp(wal)
     wall_s = time.monotonic() - began
     written = _written(agent.pid) - written
     # The program writes every 10 min whatever happens: a window shorter than that would tell too little or too much.
@@ -147,7 +150,7 @@ async def _watch(agent: Program, folder: Path, store_file: Path, seconds: float)
         "cpu_percent": round(100 * (agent.cpu_s() - cpu_s) / wall_s, 2),
         "written_at_start_kb": round(start_written / 1000),
         "written_kb": round(written / 1000, 1),
-        "commits": commits,
+        "writes": writes,
         "written_mb_per_day": round(per_day / 1e6, 2),
         "threads": len(list(Path(f"/proc/{agent.pid}/task").iterdir())),
         "descriptors": len(list(Path(f"/proc/{agent.pid}/fd").iterdir())),
