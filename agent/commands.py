@@ -77,7 +77,7 @@ def _once(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     settled = config.load(arguments.file)
-    print(f"{arguments.file}: {settled.agent}, {len(settled.jobs)} jobs: sound")
+    print(f"{arguments.file}: {settled.agent}, {len(settled.jobs)} jobs: ok")
     return OK
 
 

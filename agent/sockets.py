@@ -8,7 +8,7 @@ import errno
 import fcntl
 import socket
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -100,8 +100,14 @@ def bind(sock: socket.socket, interface: str, port: int = 0) -> None:
 
 
 def check_source(sock: socket.socket, interface: str) -> None:
-    """:raises Failure: `wrong_interface` when connected `sock` has a local address that is not the interface's."""
+    """Look at the local address of connected `sock`.
+
+    :raises Failure: `unreachable` when it has none, because `interface` has no address that leads there (no lease,
+        say); `wrong_interface` when it is another interface's.
+    """
     local = str(sock.getsockname()[0]).partition("%")[0]
+    if ip_address(local).is_unspecified:
+        raise Failure("unreachable", f"{interface} has no address to send from")
     if local not in addresses(interface):
         raise Failure("wrong_interface", f"local address {local} is not on {interface}")
 

@@ -41,16 +41,18 @@ TEXTS: Final[dict[str, Text]] = {
     # Links and counts
     "link.broker": Text("消息代理", "Broker"),
     "link.store": Text("数据库", "Database"),
+    "colon": Text("：", ": "),
+    "stop": Text("。", ". "),
     "link.up": Text("正常", "connected"),
     "link.pending": Text("尚未连接", "not connected yet"),
     "link.down": Text("自 {time} 起不可达", "unreachable since {time}"),
     "link.broker.down_means": Text(
         "收不到新的测量；探针会保留记录，恢复后补传",
-        "no new measurement arrives; agents keep their records and send them later",
+        "No new measurement arrives; agents keep their records and send them later",
     ),
     "link.store.down_means": Text(
         "以下为最后已知的旧值；探针会保留记录，恢复后补传",
-        "values below are old, the last ones known; agents keep their records and send them later",
+        "Values below are old, the last ones known; agents keep their records and send them later",
     ),
     "alarm.register": Text("新的 sites.toml 有误，仍用旧的登记", "The new sites.toml is not taken, the old one holds"),
     "alarm.store_limit": Text(

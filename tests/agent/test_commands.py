@@ -175,7 +175,7 @@ def exit_code(*words: str) -> object:
 
 def test_check_config(tmp_path: Path) -> None:
     done = call("check-config", write_config(tmp_path, 1, 2))
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/agent.toml: lib-01, 4 jobs: sound\n")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/agent.toml: lib-01, 4 jobs: ok\n")
 
 
 # -- run

@@ -186,6 +186,13 @@ def test_packets_that_would_leave_with_another_interfaces_address(tmp_path: Path
     assert (record["outcome"], record["reason"]) == ("invalid", "wrong_interface")
 
 
+def test_interface_without_an_address(tmp_path: Path) -> None:
+    with cable() as (here, _):
+        here.ip("addr", "flush", "dev", "v0")
+        record = here.once("latency", "--config", latency_job(tmp_path, "10.77.0.2", "v0"))
+    assert (record["outcome"], record["reason"]) == ("failed", "unreachable")
+
+
 @contextmanager
 def faulty(here: Namespace, delay_ms: float, lost: str, duplicated: str, late: str) -> Iterator[dict[str, int]]:
     """A network with known faults at 10.66.0.2; at the end, what it counted itself."""
