@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", type=Path, metavar="FILE")
     check.set_defaults(run=_check)
 
-    init = words.add_parser("init", help="make the database, its tables and retention, as FILE says", allow_abbrev=False)
+    init = words.add_parser("init", help="make the database of FILE, its tables and retention", allow_abbrev=False)
     init.add_argument("config", type=Path, metavar="FILE")
     init.set_defaults(run=_init)
 
