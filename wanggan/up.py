@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -176,7 +177,8 @@ class Tree:
 
 async def _plan(options: Options) -> Plan:
     gateway = None if options.local_only else network.default_gateway()
-    resolvers = [] if options.local_only else network.resolvers()
+    # Without a way out, resolvers elsewhere would only show our own lack of a network.
+    resolvers = [] if options.local_only else [r for r in network.resolvers() if gateway or ip_address(r).is_loopback]
     return Plan(network.free_port(), gateway, resolvers, await reachable(gateway))
 
 
