@@ -138,7 +138,7 @@ def parse(text: str, folder: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not TOML: {error}") from error
     _check_keys(table, _names(Config), "")
-    targets = {name: make_target(row, f"targets.{name}") for name, row in _tables(table, "targets")}
+    targets = {name: make_target(row, f"targets.{name}", folder) for name, row in _tables(table, "targets")}
     resolvers = {name: make_name_server(row, f"resolvers.{name}") for name, row in _tables(table, "resolvers")}
     interface = _value(table["interface"], Interface, "interface") if "interface" in table else None
     rows = table.get("jobs", [])
@@ -164,9 +164,9 @@ def parse(text: str, folder: Path) -> Config:
     return msgspec.structs.replace(config, state=str(folder / config.state))
 
 
-def make_target(row: Any, path: str) -> Target:
+def make_target(row: Any, path: str, folder: Path) -> Target:
     """:raises ConfigError: with `path` in front."""
-    target = _struct(Target, row, path)
+    target = _with_files(_struct(Target, row, path), folder, path)
     try:
         name, _ = target.name, urlsplit(target.url or "").port
     except ValueError as error:
@@ -217,7 +217,8 @@ def _job(
     settings = _struct(probe.settings, {key: value for key, value in row.items() if key in own}, path)
     settings = _with_files(settings, folder, path)
     fields = {key: value for key, value in row.items() if key in common}
-    fields = {"interface": interface, "timeout_s": probe.timeout_s} | fields
+    provider = probe.providers[0] if probe.providers else None
+    fields = {"interface": interface, "timeout_s": probe.timeout_s, "provider": provider} | fields
     if fields["interface"] is None:
         raise ConfigError(f"{path}.interface: missing; name it here, or once for all jobs at the top of the file")
     job = _struct(Job, fields | {"settings": settings}, path)
@@ -247,8 +248,16 @@ def _check_needs(
             f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}, "
             f"or add [resolvers.{job.resolver}]"
         )
+    _check_provider(job, path)
     if "resolver" in needs and job.resolver is None:
         raise ConfigError(f"{path}.resolver: missing; {job.probe} needs the name of one of [resolvers]")
+
+
+def _check_provider(job: Job, path: str) -> None:
+    providers = PROBES[job.probe].providers
+    if job.provider not in (providers or (None,)):
+        known = f"one of {', '.join(providers)}" if providers else f"{job.probe} has none; remove it"
+        raise ConfigError(f"{path}.provider: {job.provider!r} is not known here; {known}")
 
 
 def _check_duplicates(jobs: list[Job]) -> None:

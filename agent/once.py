@@ -109,7 +109,7 @@ def _target(probe: str, text: str | None) -> tuple[str, Target]:
     row = {name: value for name, value in row.items() if value is not None}
     host = str(row.get("host", "target"))
     name = re.sub(r"[^a-z0-9._-]", "-", host.lower()).strip("-._")[:60] or "target"
-    return name, config.make_target(row, f"target {text!r}")
+    return name, config.make_target(row, f"target {text!r}", Path())
 
 
 def _server(text: str) -> NameServer:

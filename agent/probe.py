@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from agent.clock import Clock
 from agent.facts import Facts
+from agent.uplink import Uplink
 from contract.values import Values
 from contract.vocabulary import Flag, Reason, Role
 
@@ -41,6 +42,8 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     port: Port | None = None
     url: Url | None = None
     """A page, for the probes that fetch one."""
+    key_file: str | None = None
+    """First line is the key that this agent shares with a reflector; must not be readable by others."""
 
     @property
     def name(self) -> str | None:
@@ -56,9 +59,19 @@ class NameServer(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     port: Port = 53
 
 
+Progress = Callable[[str], None]
+"""Takes one short line on how far a run is (``down 94.1 Mbit/s, 2 s``), for a person who watches."""
+
+
+def _unwatched(_: str) -> None:
+    pass
+
+
 class Context(Struct, kw_only=True):
     """What a probe may use. One object per run."""
 
+    agent: str
+    """The agent's id."""
     interface: str
     """Bind every socket to it."""
     clock: Clock
@@ -69,6 +82,11 @@ class Context(Struct, kw_only=True):
     """What the job measures; None for a probe that has no target."""
     resolver: NameServer | None = None
     """The name server that the job asks; None for a probe that asks none."""
+    provider: str | None = None
+    """One of the probe's `providers`; None for a probe that has none."""
+    uplink: Uplink = Uplink()
+    """What is known of the interface as a way out."""
+    progress: Progress = _unwatched
     flags: list[Flag] = []
     """The probe adds its cautions here."""
     values: Values | None = None
@@ -95,5 +113,7 @@ class Probe(NamedTuple):
     timeout_s: float
     """Deadline of one run unless the job sets its own."""
     needs: frozenset[Need] = frozenset()
+    providers: tuple[str, ...] = ()
+    """What a job may name as `provider`; the first is taken when it names none."""
     heavy: bool = False
     """Heavy probes (throughput, video) run one at a time per uplink; at most four light ones run beside it."""

@@ -221,12 +221,14 @@ class Runner:
                 case "down":
                     return _End("no_link", f"{job.interface} is down or has no carrier")
         context = Context(
+            agent=self._agent,
             interface=job.interface,
             clock=self._clock,
             facts=self._facts,
             timeout_s=job.timeout_s,
             target=self._targets.get(job.target),
             resolver=self._resolvers.get(job.resolver) if job.resolver else None,
+            provider=job.provider,
         )
         offset_s = self._clock.wall() - self._clock.boot()
         measuring: Coroutine[Any, Any, Values] = _coroutine(probe, job, context)

@@ -70,6 +70,7 @@ def port() -> Iterator[int]:
 
 def context(name: str, port: int, address: str = "127.0.0.1") -> Context:
     return Context(
+        agent="lib-01",
         interface="lo",
         clock=SystemClock(),
         facts=Facts(),

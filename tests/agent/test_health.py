@@ -16,7 +16,7 @@ from contract.values import Agent
 
 
 async def measure(facts: Facts) -> Agent:
-    at = Context(interface="lo", clock=SystemClock(), facts=facts, timeout_s=5.0)
+    at = Context(agent="lib-01", interface="lo", clock=SystemClock(), facts=facts, timeout_s=5.0)
     return await agent.measure(AgentSettings(), at)
 
 

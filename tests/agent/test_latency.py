@@ -28,6 +28,7 @@ QUICK = LatencySettings(packets=5, interval_ms=20.0, late_s=0.3)
 
 def context(host: str, port: int | None = None) -> Context:
     return Context(
+        agent="lib-01",
         interface="lo",
         clock=SystemClock(),
         facts=Facts(),

@@ -89,6 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def context(url: str) -> Context:
     return Context(
+        agent="lib-01",
         interface="lo",
         clock=SystemClock(),
         facts=Facts(),
