@@ -100,6 +100,10 @@ class Settings(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
         """The time that a run takes when everything is well; its deadline may not be earlier."""
         return 0.0
 
+    def most_bytes(self, uplink: Uplink) -> int:
+        """The most that a run moves, both directions together: what a heavy probe costs of the day's data budget."""
+        return 0
+
 
 Need = Literal["host", "url", "resolver", "interface"]
 """What a job has to name: a target with a host, a target with a url, a resolver; an interface that carries packets."""
