@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.hours import ALWAYS_OPEN, Hours, Span
 from agent.probe import Host, NameServer, Need, Port, Settings, Target, Url
 from agent.probes import PROBES
+from agent.uplinks import UplinkSettings
 from contract import messages
 from contract.fields import AgentId, Interface, Slug
 from contract.record import NO_TARGET
@@ -60,7 +62,7 @@ class OutboxLimits(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True
 
 
 class Job(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """One probe, again and again. Identity is (probe, target, interface, provider, resolver)."""
+    """One probe, again and again. Its records' series is (probe, target, interface, provider, resolver)."""
 
     probe: Slug
     period_s: Annotated[float, Meta(ge=1, le=86_400)]
@@ -71,12 +73,20 @@ class Job(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     resolver: Slug | None = None
     timeout_s: Annotated[float, Meta(gt=0, le=120)]
     """Deadline of one run; None in the file takes the probe's own."""
+    during: Literal["always", "open"] = "always"
+    """`open`: outside the venue's opening hours its slots are `skipped quiet_hours`."""
     settings: Settings = Settings()
     """The probe's own, of its own type."""
 
     @property
     def identity(self) -> tuple[str, str, str, str, str]:
         return self.probe, self.target, self.interface, self.provider or "", self.resolver or ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from every other job: its identity and, for a probe that has modes, the mode."""
+        mode = getattr(self.settings, "mode", None)
+        return (*self.identity, mode) if mode else self.identity
 
 
 class Config(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -91,12 +101,17 @@ class Config(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """Of every job that names none."""
     mqtt: Mqtt
     outbox: OutboxLimits = OutboxLimits()
+    hours: Hours = ALWAYS_OPEN
+    uplinks: dict[Interface, UplinkSettings] = {}
+    """By interface."""
     targets: dict[Slug, Target] = {}
     resolvers: dict[Slug, NameServer] = {}
     jobs: list[Job] = []
 
     def announced(self) -> list[messages.Job]:
-        """The jobs as the status message tells them."""
+        """The jobs as the status message tells them; of two modes in one series the more frequent."""
+        rarest_first = sorted(self.jobs, key=lambda job: -job.period_s)
+        series = {job.identity: job for job in rarest_first}
         return [
             messages.Job(
                 probe=job.probe,
@@ -108,6 +123,7 @@ class Config(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
                 period_s=job.period_s,
             )
             for job in self.jobs
+            if job is series[job.identity]
         ]
 
 
@@ -146,7 +162,11 @@ def parse(text: str, folder: Path) -> Config:
         raise ConfigError(f"jobs: expected at most {MAX_JOBS} tables; write each as [[jobs]]")
     jobs = [_job(row, f"jobs[{i}]", interface, targets, resolvers, folder) for i, row in enumerate(rows)]
     _check_duplicates(jobs)
-    rest = {key: value for key, value in table.items() if key not in ("targets", "resolvers", "jobs", "mqtt", "outbox")}
+    uplinks = {
+        name: _struct(UplinkSettings, row, f"uplinks.{name}") for name, row in _tables(table, "uplinks", Interface)
+    }
+    made = {"targets", "resolvers", "jobs", "mqtt", "outbox", "hours", "uplinks"}
+    rest = {key: value for key, value in table.items() if key not in made}
     if "mqtt" not in table:
         raise ConfigError("mqtt: missing; add [mqtt] with the broker's host")
     config = _struct(
@@ -155,6 +175,8 @@ def parse(text: str, folder: Path) -> Config:
         | {
             "mqtt": _mqtt(table["mqtt"], folder),
             "outbox": _struct(OutboxLimits, table.get("outbox", {}), "outbox"),
+            "hours": _struct(Hours, table.get("hours", {}), "hours"),
+            "uplinks": uplinks,
             "targets": targets,
             "resolvers": resolvers,
             "jobs": jobs,
@@ -263,12 +285,12 @@ def _check_provider(job: Job, path: str) -> None:
 def _check_duplicates(jobs: list[Job]) -> None:
     first: dict[tuple[str, ...], int] = {}
     for i, job in enumerate(jobs):
-        if job.identity in first:
+        if job.key in first:
             raise ConfigError(
-                f"jobs[{i}]: the same job as jobs[{first[job.identity]}] (equal probe, target, interface, provider "
+                f"jobs[{i}]: the same job as jobs[{first[job.key]}] (equal probe, target, interface, provider "
                 "and resolver): their records would overwrite each other; remove one or give it another target"
             )
-        first[job.identity] = i
+        first[job.key] = i
 
 
 def _mqtt(row: Any, folder: Path) -> Mqtt:
@@ -354,6 +376,7 @@ _WORDS: Final = {
     _pattern(TargetName): "a name of a-z, 0-9, dot, - and _",
     _pattern(Interface): "an interface name",
     _pattern(Host): "a host name or an address, which never starts with '-'",
+    _pattern(Span): "hours like 09:00-17:30",
     _pattern(Url): "an address that starts with http:// or https://",
 }
 """What people are told instead of a regular expression."""
@@ -364,13 +387,13 @@ def _holds_structs(value: dict[str, Any] | list[Any]) -> bool:
     return all(isinstance(member, Struct) for member in members)
 
 
-def _tables(table: dict[str, Any], key: str) -> list[tuple[str, Any]]:
+def _tables(table: dict[str, Any], key: str, kind: Any = Slug) -> list[tuple[str, Any]]:
     """The named tables under `key`."""
     rows = table.get(key, {})
     if not isinstance(rows, dict):
         raise ConfigError(f"{key}: expected tables; write [{key}.NAME]")
     for name in rows:
-        _value(name, Slug, f"{key}.{name}")
+        _value(name, kind, f"{key}.{name}")
     return list(rows.items())
 
 

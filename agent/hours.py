@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta, Struct
 
-Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 Span = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 """``09:00-17:30``, local time, its end not included."""
@@ -18,12 +17,15 @@ class Hours(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """When the venue is open, and when it is busy."""
 
     timezone: str = "Asia/Shanghai"
-    open: dict[Day, list[Span]] = {}
+    open: dict[str, list[Span]] = {}
     """A day that is missing is closed; an empty table is always open."""
-    busy: dict[Day, list[Span]] = {}
+    busy: dict[str, list[Span]] = {}
     """Their tests are paid first from the day's data budget; an empty table has none."""
 
     def __post_init__(self) -> None:
+        for day in (*self.open, *self.busy):
+            if day not in DAYS:
+                raise ValueError(f"{day!r} is no day; write {', '.join(DAYS)}")
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError):
@@ -48,11 +50,14 @@ class Hours(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
                 yield moment_s
             moment_s += period_s
 
-    def _within(self, table: dict[Day, list[Span]], wall_s: float) -> bool:
+    def _within(self, table: dict[str, list[Span]], wall_s: float) -> bool:
         moment = self.local(wall_s)
         since_midnight = timedelta(hours=moment.hour, minutes=moment.minute)
         spans = table.get(DAYS[moment.weekday()], [])
         return any(start <= since_midnight < end for start, end in map(_ends, spans))
+
+
+ALWAYS_OPEN: Final = Hours()
 
 
 def _ends(span: str) -> tuple[timedelta, timedelta]:

@@ -17,9 +17,11 @@ from agent.clock import SystemClock
 from agent.config import Config
 from agent.facts import Facts
 from agent.outbox import OnFinal, Outbox
+from agent.probes import PROBES
 from agent.publisher import Publisher
 from agent.runner import Runner, Submit
 from agent.timekeeper import Timekeeper, default_sources
+from agent.uplinks import Course, Uplinks
 from contract.record import Record
 
 ANSWER_S: Final = 20.0
@@ -122,15 +124,27 @@ async def _publishing(
 
 
 def _runner(config: Config, facts: Facts, submit: Submit) -> Runner:
+    clock = SystemClock()
     return Runner(
         config.agent,
         config.jobs,
         targets=config.targets,
         resolvers=config.resolvers,
-        clock=SystemClock(),
+        clock=clock,
         facts=facts,
         submit=submit,
+        uplinks=Uplinks(config.uplinks, config.hours, clock=clock, folder=Path(config.state), plan=_plan(config)),
+        hours=config.hours,
     )
+
+
+def _plan(config: Config) -> list[Course]:
+    """The heavy jobs, for the day's data budget."""
+    return [
+        Course(interface=job.interface, period_s=job.period_s, settings=job.settings)
+        for job in config.jobs
+        if PROBES[job.probe].heavy
+    ]
 
 
 async def _end(task: asyncio.Task[None] | asyncio.Task[bool]) -> None:

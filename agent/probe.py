@@ -63,8 +63,8 @@ Progress = Callable[[str], None]
 """Takes one short line on how far a run is (``down 94.1 Mbit/s, 2 s``), for a person who watches."""
 
 
-def _unwatched(_: str) -> None:
-    pass
+def ignore(_: str) -> None:
+    """Nobody watches."""
 
 
 class Context(Struct, kw_only=True):
@@ -86,7 +86,7 @@ class Context(Struct, kw_only=True):
     """One of the probe's `providers`; None for a probe that has none."""
     uplink: Uplink = Uplink()
     """What is known of the interface as a way out."""
-    progress: Progress = _unwatched
+    progress: Progress = ignore
     flags: list[Flag] = []
     """The probe adds its cautions here."""
     values: Values | None = None

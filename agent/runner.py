@@ -18,16 +18,20 @@ from agent import sockets
 from agent.clock import Clock, utc
 from agent.config import Job
 from agent.facts import Facts
-from agent.probe import Context, Failure, NameServer, Probe, Target
+from agent.hours import ALWAYS_OPEN, Hours
+from agent.probe import Context, Failure, NameServer, Probe, Progress, Target, ignore
 from agent.probes import PROBES
 from agent.schedule import Slot, label_s, slots
+from agent.uplinks import Uplinks
 from contract.codec import strip_controls
 from contract.record import NO_TARGET, RECORDS, Record
 from contract.values import VALUES, Values
 from contract.vocabulary import REASONS, Flag, Outcome, Reason
 
 LIGHT_AT_ONCE: Final = 4
-HEAVY_AT_ONCE: Final = 1
+DEFERRALS: Final = 3
+DEFER_S: Final = 600.0
+"""How often, and how long at most, a heavy test waits for other people's traffic to end."""
 GRACE_S: Final = 0.5
 """What a probe gets to end after its deadline; then it is left alone."""
 STEP_S: Final = 2.0
@@ -60,6 +64,10 @@ class _End(Struct):
     @property
     def outcome(self) -> Outcome:
         return _OUTCOMES[self.reason] if self.reason else "ok"
+
+
+def _no_place() -> _End:
+    return _End("busy", "no place before the slot's end")
 
 
 class _Course:
@@ -106,6 +114,9 @@ class Runner:
     """One per agent.
 
     :param submit: gets every record.
+    :param uplinks: who may use an interface when; without one every heavy test may run.
+    :param hours: the venue's.
+    :param progress: told how far a run is.
     :param link: the state of an interface; a test gives its own.
     """
 
@@ -119,6 +130,9 @@ class Runner:
         clock: Clock,
         facts: Facts,
         submit: Submit,
+        uplinks: Uplinks | None = None,
+        hours: Hours = ALWAYS_OPEN,
+        progress: Progress = ignore,
         probes: Mapping[str, Probe] = PROBES,
         link: Callable[[str], sockets.Link] = sockets.link,
         jitter: random.Random | None = None,
@@ -130,11 +144,13 @@ class Runner:
         self._clock = clock
         self._facts = facts
         self._submit = submit
+        self._uplinks = uplinks or Uplinks({}, hours, clock=clock)
+        self._hours = hours
+        self._progress = progress
         self._probes = probes
         self._link = link
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._light = asyncio.Semaphore(LIGHT_AT_ONCE)
-        self._heavy = asyncio.Semaphore(HEAVY_AT_ONCE)
         self._stuck: set[asyncio.Task[Values]] = set()
 
     @property
@@ -171,6 +187,8 @@ class Runner:
                 self._miss(job, slot, -left_s)
             elif course.busy:
                 self._record(job, slot, _End("busy", "the last run has not ended"))
+            elif job.during == "open" and not self._hours.is_open(self._clock.wall()):
+                self._record(job, slot, _End("quiet_hours", "the venue is closed"))
             elif course.leaves_out():
                 self._record(job, slot, _End(course.reason, "left out after repeated faults of our own"))
             else:
@@ -185,23 +203,61 @@ class Runner:
 
     async def _run(self, job: Job, slot: Slot, course: _Course, until_s: float) -> None:
         """One run, from waiting for its place to its record."""
+        asked_s = self._clock.boot()
+        run = self._run_heavy if self._probes[job.probe].heavy else self._run_light
+        try:
+            end, started_s = await run(job, course, until_s)
+        except asyncio.CancelledError:
+            self._record(job, slot, _End("internal", "the agent was stopped"), asked_s)
+            raise
+        if end.reason != "busy":
+            _log_change(job, course.reason, end)
+            course.note(end)
+        self._record(job, slot, end, started_s)
+
+    async def _run_light(self, job: Job, course: _Course, until_s: float) -> tuple[_End, float]:
+        """How it ended, and when it really started."""
+        asked_s = self._clock.boot()
+        if not await self._take(self._light, until_s):
+            return _no_place(), asked_s
         started_s = self._clock.boot()
         try:
-            place = self._heavy if self._probes[job.probe].heavy else self._light
+            end = await self._measure(job, course)
+        finally:
+            self._light.release()
+        if "interface" in self._probes[job.probe].needs and self._uplinks.was_loaded(job.interface, started_s):
+            end.flags.append("cross_traffic")
+        return end, started_s
+
+    async def _run_heavy(self, job: Job, course: _Course, until_s: float) -> tuple[_End, float]:
+        """The same, alone on its interface, when others leave it alone and the day's data budget allows it."""
+        asked_s = self._clock.boot()
+        place = self._uplinks.lock(job.interface)
+        for _ in range(1 + DEFERRALS):
             if not await self._take(place, until_s):
-                self._record(job, slot, _End("busy", "no place before the slot's end"), started_s)
-                return
-            started_s = self._clock.boot()
+                return _no_place(), asked_s
             try:
-                end = await self._measure(job, course)
+                if await self._uplinks.is_quiet(job.interface):
+                    return await self._spend(job, course)
             finally:
                 place.release()
-        except asyncio.CancelledError:
-            self._record(job, slot, _End("internal", "the agent was stopped"), started_s)
-            raise
-        _log_change(job, course.reason, end)
-        course.note(end)
-        self._record(job, slot, end, started_s)
+            pause_s = self._jitter.uniform(0.1, 1.0) * DEFER_S
+            if self._clock.boot() + pause_s > until_s:
+                break
+            await self._clock.sleep(pause_s)
+        return _End("cross_traffic", "others use the interface"), asked_s
+
+    async def _spend(self, job: Job, course: _Course) -> tuple[_End, float]:
+        started_s = self._clock.boot()
+        spending = self._uplinks.begin(job.interface, job.settings)
+        if spending is None:
+            return _End("budget", "today's data is spent, or kept for the busy hours"), started_s
+        end: _End | None = None
+        try:
+            end = await self._measure(job, course)
+            return end, started_s
+        finally:
+            spending.settle(end.values if end else None)
 
     async def _take(self, place: asyncio.Semaphore, until_s: float) -> bool:
         if not place.locked():
@@ -229,6 +285,8 @@ class Runner:
             target=self._targets.get(job.target),
             resolver=self._resolvers.get(job.resolver) if job.resolver else None,
             provider=job.provider,
+            uplink=self._uplinks.of(job.interface),
+            progress=self._progress,
         )
         offset_s = self._clock.wall() - self._clock.boot()
         measuring: Coroutine[Any, Any, Values] = _coroutine(probe, job, context)

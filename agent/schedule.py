@@ -35,8 +35,8 @@ class Slot(NamedTuple):
 
 
 def phase_s(agent: str, job: Job) -> float:
-    """The job's place within its period: SHA-256 of agent and identity, mod period, to the millisecond."""
-    identity = "|".join((agent, *job.identity)).encode()
+    """The job's place within its period: SHA-256 of agent and key, mod period, to the millisecond."""
+    identity = "|".join((agent, *job.key)).encode()
     period_ms = round(job.period_s * 1000)
     return int.from_bytes(hashlib.sha256(identity).digest()[:8], "big") % period_ms / 1000
 

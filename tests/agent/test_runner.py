@@ -7,16 +7,20 @@ import math
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
 from agent.config import Job
+from agent.counters import Counters
 from agent.facts import Facts
+from agent.hours import ALWAYS_OPEN, Hours
 from agent.probe import Context, Failure, Probe, Settings, Target
 from agent.runner import GRACE_S, Runner
+from agent.uplink import Uplink
+from agent.uplinks import Uplinks, UplinkSettings
 from contract.codec import decode_record, encode
 from contract.record import Record
 from contract.values import Dns, Hop, Latency, Path, Throughput, Values, Web
@@ -437,3 +441,92 @@ async def test_run_that_is_cut_short_by_the_agents_end_has_its_record() -> None:
             await bench.clock.advance(1)
     (record,) = bench.records
     assert (record.outcome, record.detail) == ("invalid", "the agent was stopped")
+
+
+# Heavy tests: their hours, their budget, their neighbours
+
+
+class Costly(Settings, kw_only=True, frozen=True):
+    def most_bytes(self, uplink: Uplink) -> int:
+        return 60_000_000
+
+
+def costly(target: str = "core", **fields: Any) -> Job:
+    return msgspec.structs.replace(job("throughput", target=target), settings=Costly(), **fields)
+
+
+async def moving(settings: Settings, context: Context) -> Values:
+    await context.clock.sleep(3)
+    return Throughput(down_mbps=94.0)
+
+
+def with_uplinks(bench: Bench, hours: Hours = ALWAYS_OPEN, moved: Iterator[int] | None = None, **settings: Any) -> None:
+    """`moved` is what the interface's counter shows, one reading after the other."""
+    uplinks = Uplinks({"lo": UplinkSettings(**settings)}, hours, clock=bench.clock)
+    if moved is not None:
+        uplinks.count = lambda _: Counters(next(moved), 0)
+    bench.runner._uplinks, bench.runner._hours = uplinks, hours
+
+
+async def test_without_budget_a_heavy_test_is_skipped_and_light_ones_go_on() -> None:
+    bench = Bench([costly(), job()], {"throughput": probe(moving, heavy=True), "latency": probe(measured)})
+    with_uplinks(bench, budget_mb_per_day=50)
+    async with bench.running():
+        await bench.clock.advance(300)
+    assert {(r.outcome, r.reason) for r in bench.records if r.probe == "throughput"} == {("skipped", "budget")}
+    assert {r.outcome for r in bench.records if r.probe == "latency"} == {"ok"}
+
+
+async def test_outside_the_opening_hours_a_job_of_them_is_skipped() -> None:
+    bench = Bench([costly(during="open"), job()], {"throughput": probe(moving, heavy=True), "latency": probe(measured)})
+    day = Hours().local(bench.clock.wall()).strftime("%a").lower()
+    with_uplinks(bench, Hours(open={day: ["00:00-00:01"]}))
+    async with bench.running():
+        await bench.clock.advance(300)
+    assert {(r.outcome, r.reason) for r in bench.records if r.probe == "throughput"} == {("skipped", "quiet_hours")}
+    assert {r.outcome for r in bench.records if r.probe == "latency"} == {"ok"}
+
+
+async def test_a_light_run_beside_our_own_heavy_one_says_so() -> None:
+    async def slow(settings: Settings, context: Context) -> Values:
+        await context.clock.sleep(5)
+        return Latency()
+
+    bench = Bench([costly(), job()], {"throughput": probe(moving, heavy=True), "latency": probe(slow)})
+    task = asyncio.create_task(bench.runner.once())
+    await bench.clock.advance(30)
+    await task
+    assert {r.probe: r.flags for r in bench.records} == {"throughput": [], "latency": ["cross_traffic"]}
+    later = Bench([job()], {"latency": probe(slow)})
+    assert (await later.one()).flags == []
+
+
+async def test_other_peoples_traffic_defers_a_heavy_test_and_skips_it_in_the_end() -> None:
+    bench = Bench([costly(period_s=3600.0)], {"throughput": probe(moving, heavy=True)})
+    with_uplinks(bench, moved=itertools.count(0, 10_000_000), cross_traffic="defer")
+    async with bench.running():
+        await bench.clock.advance(7200)
+    assert {(r.outcome, r.reason) for r in bench.records} == {("skipped", "cross_traffic")}
+    assert 60 < bench.records[0].duration_s < 3 * 600 + 10
+
+
+async def test_a_heavy_test_waits_until_others_are_done() -> None:
+    bench = Bench([costly(period_s=3600.0)], {"throughput": probe(moving, heavy=True)})
+    with_uplinks(bench, moved=itertools.chain([0], itertools.repeat(10_000_000)), cross_traffic="defer")
+    async with bench.running():
+        await bench.clock.advance(3600)
+    assert bench.records[0].outcome == "ok"
+    assert (bench.records[0].started_at - bench.records[0].slot).total_seconds() > 50
+
+
+async def test_a_probe_is_told_what_its_uplink_has_shown() -> None:
+    seen: list[Uplink] = []
+
+    async def measure(settings: Settings, context: Context) -> Values:
+        seen.append(context.uplink)
+        return Throughput(down_mbps=94.0, up_mbps=20.0)
+
+    bench = Bench([costly()], {"throughput": probe(measure, heavy=True)})
+    async with bench.running():
+        await bench.clock.advance(120)
+    assert seen[:2] == [Uplink(), Uplink(best_down_mbps=94.0, best_up_mbps=20.0)]
