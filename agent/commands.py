@@ -5,8 +5,9 @@ import asyncio
 import json
 import logging
 import sys
+import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from agent import config, once
 from agent import main as program
@@ -21,6 +22,9 @@ USAGE: Final = 2
 
 DEFAULT_CONFIG: Final = Path("/etc/wanggan/agent.toml")
 """What `once` takes when it is there and no other is named."""
+
+_DRAW_S: Final = 0.25
+_CLEAR_LINE: Final = "\x1b[K"
 
 
 def main(argv: list[str]) -> int:
@@ -57,14 +61,16 @@ def _once(arguments: argparse.Namespace) -> int:
     if path is None and DEFAULT_CONFIG.exists():
         path = DEFAULT_CONFIG
     settled: Config | None = config.load(path) if path else None
-    plan = once.plan(
-        arguments.probe,
-        settled=settled,
+    wish = once.Wish(
         target=arguments.target,
         server=arguments.server,
         interface=arguments.interface,
+        provider=arguments.provider,
+        key_file=arguments.key_file,
+        settings=arguments.set,
     )
-    record = asyncio.run(once.measure(plan))
+    plan = once.plan(arguments.probe, settled, wish)
+    record = asyncio.run(_watched(plan, sys.stderr) if sys.stderr.isatty() else once.measure(plan))
     if arguments.json:
         print(json.dumps(_plain(record), ensure_ascii=False))
     else:
@@ -73,6 +79,29 @@ def _once(arguments: argparse.Namespace) -> int:
             if value is not None:
                 print(f"  {name} {value}")
     return OK if record.outcome == "ok" else FAILED
+
+
+async def _watched(plan: once.Plan, out: TextIO) -> Record:
+    """The same with one line on `out` that says how far it is, and is gone in the end."""
+    said = ""
+
+    def progress(text: str) -> None:
+        nonlocal said
+        said = text
+
+    async def draw() -> None:
+        started_s = time.monotonic()
+        while True:
+            line = f"{plan.job.probe} {plan.job.target}  {time.monotonic() - started_s:.0f} s  {said}"
+            print(f"\r{_CLEAR_LINE}{line}", end="", file=out, flush=True)
+            await asyncio.sleep(_DRAW_S)
+
+    drawing = asyncio.create_task(draw(), name="progress")
+    try:
+        return await once.measure(plan, progress)
+    finally:
+        drawing.cancel()
+        print(f"\r{_CLEAR_LINE}", end="", file=out, flush=True)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -108,8 +137,16 @@ def _parser() -> argparse.ArgumentParser:
 
     one = words.add_parser("once", help="one probe, now; prints its Record")
     one.add_argument("probe", choices=sorted(PROBES), metavar="PROBE", help=", ".join(sorted(PROBES)))
-    one.add_argument("--target", metavar="T", help="name of a configured target, or a host, or a URL")
-    one.add_argument("--server", metavar="HOST[:PORT]", help="measure this host; for dns: ask this resolver")
+    one.add_argument(
+        "--target",
+        metavar="T",
+        help="name of a configured target, or a host, or a URL (default: of the configuration's first such job; without "
+        "one the gateway for latency, else a public page)",
+    )
+    one.add_argument("--server", metavar="HOST[:PORT]", help="a reflector; for web: a host; for dns: ask this resolver")
+    one.add_argument("--provider", metavar="P", help="of throughput: who serves the test")
+    one.add_argument("--key-file", metavar="FILE", help="this agent's key for the reflector")
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the probe")
     one.add_argument("--interface", metavar="IF", help="interface to measure (default: that of the route)")
     one.add_argument("--config", type=Path, metavar="FILE", help=f"(default: {DEFAULT_CONFIG} where it exists)")
     one.add_argument("--json", action="store_true", help="print the Record as one JSON document")

@@ -2,6 +2,8 @@
 
 import re
 import socket
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -10,9 +12,11 @@ from agent import config
 from agent.clock import SystemClock
 from agent.config import Config, ConfigError, Job
 from agent.facts import Facts
-from agent.probe import NameServer, Target
+from agent.hours import ALWAYS_OPEN
+from agent.probe import NameServer, Progress, Target, ignore
 from agent.probes import PROBES
 from agent.runner import Runner
+from agent.uplinks import Uplinks, UplinkSettings
 from contract.record import NO_TARGET, Record
 
 _PERIOD_S: Final = 60.0
@@ -26,58 +30,93 @@ _ROUTES: Final = Path("/proc/net/route")
 class Plan(NamedTuple):
     """A job and what its names mean."""
 
+    agent: str
     job: Job
     targets: dict[str, Target]
     resolvers: dict[str, NameServer]
+    uplinks: dict[str, UplinkSettings]
 
 
-async def measure(plan: Plan) -> Record:
+class Wish(NamedTuple):
+    """The command line."""
+
+    target: str | None = None
+    """Name of a configured target, else a host or a URL."""
+    server: str | None = None
+    """Where to send packets: a reflector, the page's server, or for dns the resolver."""
+    interface: str | None = None
+    provider: str | None = None
+    key_file: str | None = None
+    """Of the reflector."""
+    settings: Sequence[str] = ()
+    """The probe's own, each ``name=value``."""
+
+
+async def measure(plan: Plan, progress: Progress = ignore) -> Record:
     """Run it and return its Record."""
     records: list[Record] = []
+    clock = SystemClock()
     runner = Runner(
-        "once",
+        plan.agent,
         [plan.job],
         targets=plan.targets,
         resolvers=plan.resolvers,
-        clock=SystemClock(),
+        clock=clock,
         facts=Facts(),
         submit=lambda record, _: records.append(record),
+        uplinks=Uplinks(plan.uplinks, ALWAYS_OPEN, clock=clock),
+        progress=progress,
     )
     await runner.once()
     return records[0]
 
 
-def plan(probe: str, *, settled: Config | None, target: str | None, server: str | None, interface: str | None) -> Plan:
+def plan(probe: str, settled: Config | None, wish: Wish) -> Plan:
     """What the command line asks for: a job of the configuration when that has one, else one made up here.
-
-    `target` is the name of a configured target, else a host or a URL. `server` is where to send packets: the target
-    itself, or, for dns, the resolver.
 
     :raises ConfigError: when something is missing or makes no sense.
     """
     targets = dict(settled.targets) if settled else {}
     resolvers = dict(settled.resolvers) if settled else {}
-    row = _configured(probe, settled, target if target in targets else None)
+    row = _configured(probe, settled, wish.target if wish.target in targets else None)
+    row |= dict(_setting(text) for text in wish.settings)
+    if wish.provider is not None:
+        row["provider"] = wish.provider
     needs = PROBES[probe].needs
-    if "resolver" in needs and server is not None:
-        resolvers["server"] = _server(server)
+    if "resolver" in needs and wish.server is not None:
+        resolvers["server"] = _server(wish.server)
         row["resolver"] = "server"
-    elif server is not None:
-        target = f"http://{server}/" if "url" in needs else server
-    if target in targets:
-        row["target"] = target
-    elif ("host" in needs or "url" in needs) and (target is not None or "target" not in row):
-        name, made = _target(probe, target)
+    if wish.target in targets:
+        row["target"] = wish.target
+    elif ("host" in needs or "url" in needs) and (wish.target or wish.server or "target" not in row):
+        name, made = _target(probe, wish)
         targets[name] = made
         row["target"] = name
     if "resolver" in needs and "resolver" not in row:
         resolvers["system"] = NameServer(address=_system_resolver())
         row["resolver"] = "system"
-    if interface is not None:
-        row["interface"] = interface
+    if wish.interface is not None:
+        row["interface"] = wish.interface
     elif "interface" not in row:
         row["interface"] = (settled.interface if settled else None) or _interface_of(row, targets, resolvers)
-    return Plan(config.make_job(row, f"once {probe}", targets, resolvers), targets, resolvers)
+    return Plan(
+        settled.agent if settled else "once",
+        config.make_job(row, f"once {probe}", targets, resolvers),
+        targets,
+        resolvers,
+        settled.uplinks if settled else {},
+    )
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """``packets=60`` or ``mode=working``: a TOML value, or a bare word."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"--set {text!r}: write name=value")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
 
 
 def _configured(probe: str, settled: Config | None, target: str | None) -> dict[str, Any]:
@@ -93,17 +132,19 @@ def _configured(probe: str, settled: Config | None, target: str | None) -> dict[
     return row
 
 
-def _target(probe: str, text: str | None) -> tuple[str, Target]:
-    """A target from a host, a host with a port or a URL, named after the host."""
+def _target(probe: str, wish: Wish) -> tuple[str, Target]:
+    """A target from a host, a host with a port or a URL, named after the host. A server that is not asked for names is
+    a reflector."""
+    needs = PROBES[probe].needs
+    at_server = wish.server is not None and "resolver" not in needs
+    text = wish.server if at_server else wish.target
     if text is None and probe == "latency":
         text = _gateway() or "127.0.0.1"
     text = text or _PAGE
-    url = text if "://" in text else f"http://{text}/" if PROBES[probe].needs & {"url"} else None
-    row: dict[str, Any] = {"role": "service"}
+    url = text if "://" in text else f"http://{text}/" if "url" in needs else None
+    row: dict[str, Any] = {"role": "core" if at_server and "url" not in needs else "service", "key_file": wish.key_file}
     if url is not None:
-        row["url"] = url
-        row["host"] = urlsplit(url).hostname
-        row["port"] = _port_of(url)
+        row |= {"url": url, "host": urlsplit(url).hostname, "port": _port_of(url)}
     else:
         row["host"], row["port"] = _host_and_port(text)
     row = {name: value for name, value in row.items() if value is not None}

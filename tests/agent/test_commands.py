@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -133,6 +135,24 @@ def test_once_takes_a_job_of_the_configuration(tmp_path: Path) -> None:
     assert (record["target"], record["values"]["sent"], record["values"]["interval_ms"]) == ("core", 5, 20.0)
 
 
+def test_once_takes_a_probes_settings() -> None:
+    done = call("once", "latency", "--server", "127.0.0.1", "--set", "packets=3", "--set", "method=icmp", "--json")
+    record = json.loads(done.stdout)
+    assert (record["values"]["sent"], record["values"]["method"]) == (3, "icmp")
+
+
+def test_who_watches_sees_how_far_it_is() -> None:
+    ours, theirs = pty.openpty()
+    words = ("once", "latency", "--server", "127.0.0.1", "--set", "packets=3", "--set", "interval_ms=200", "--json")
+    done = subprocess.run([*AGENT, *words], stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60)
+    os.close(theirs)
+    seen = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "latency 127.0.0.1  0 s" in seen
+    assert seen.endswith("\r\x1b[K"), "the line is gone in the end"
+    assert json.loads(done.stdout)["outcome"] == "ok"
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -144,6 +164,10 @@ def test_once_takes_a_job_of_the_configuration(tmp_path: Path) -> None:
         ("once", "latency", "--server", "127.0.0.1:99999"),
         ("once", "latency", "--server", "127.0.0.1", "--interface", "a b"),
         ("once", "dns", "--server", "resolver.example"),
+        ("once", "latency", "--server", "127.0.0.1", "--set", "packets"),
+        ("once", "latency", "--server", "127.0.0.1", "--set", "packets=many"),
+        ("once", "latency", "--server", "127.0.0.1", "--set", "mode=quick"),
+        ("once", "latency", "--server", "127.0.0.1", "--provider", "ndt7"),
         ("once", "latency", "--config", "/nonexistent.toml"),
         ("run",),
         ("run", "--config", "/nonexistent.toml"),
