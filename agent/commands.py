@@ -140,8 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--target",
         metavar="T",
-        help="name of a configured target, or a host, or a URL (default: of the configuration's first such job; without "
-        "one the gateway for latency, else a public page)",
+        help="name of a configured target, or a host, or a URL (default: that of the first such job; without a "
+        "configuration the gateway for latency, else a public page)",
     )
     one.add_argument("--server", metavar="HOST[:PORT]", help="a reflector; for web: a host; for dns: ask this resolver")
     one.add_argument("--provider", metavar="P", help="of throughput: who serves the test")
