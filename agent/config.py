@@ -21,6 +21,7 @@ from agent.probes import PROBES
 from agent.uplinks import UplinkSettings
 from contract import messages
 from contract.fields import AgentId, Interface, Slug
+from contract.hosts import is_this_machine
 from contract.record import NO_TARGET
 from contract.record import Target as TargetName
 
@@ -295,7 +296,7 @@ def _check_duplicates(jobs: list[Job]) -> None:
 
 def _mqtt(row: Any, folder: Path) -> Mqtt:
     mqtt = _struct(Mqtt, row, "mqtt")
-    if not mqtt.tls and not _is_this_machine(mqtt.host):
+    if not mqtt.tls and not is_this_machine(mqtt.host):
         raise ConfigError("mqtt.tls: false is only for a broker on this machine; use TLS, or host = '127.0.0.1'")
     if (mqtt.cert_file is None) != (mqtt.key_file is None):
         raise ConfigError("mqtt: cert_file and key_file belong together; give both or none")
@@ -323,13 +324,6 @@ def _check_file(file: Path, path: str, *, secret: bool) -> None:
         raise ConfigError(f"{path}: {file}: {error.strerror}") from error
     if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"{path}: {file} can be read by others; run: chmod 600 {file}")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _struct(kind: type[_S], row: Any, path: str) -> _S:

@@ -17,6 +17,7 @@ import pycares
 from pycares import errno as ares
 
 from agent.probe import Failure
+from contract.hosts import is_this_machine
 
 _BAD: Final = pycares.ARES_SOCKET_BAD
 
@@ -154,10 +155,7 @@ async def resolve(host: str, interface: str) -> list[str]:
 
 def _is_loopback(server: str) -> bool:
     host = server.partition("]")[0].lstrip("[") if server.startswith("[") else server.rpartition(":")[0]
-    try:
-        return ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+    return is_this_machine(host)
 
 
 def _transport(fd: int) -> Literal["udp", "tcp"]:

@@ -12,17 +12,11 @@ from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from contract.hosts import is_this_machine
 from store.settings import StoreSettings
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 File = Annotated[Path, Field(strict=False)]
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class ConfigError(ValueError):
@@ -55,7 +49,7 @@ class MqttSettings(Table):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if not self.tls and not _is_this_machine(self.host):
+        if not self.tls and not is_this_machine(self.host):
             raise ValueError("tls = false is only for a broker on this machine; use TLS, or host = '127.0.0.1'")
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together; give both or none")
@@ -94,7 +88,7 @@ class WebSettings(Table):
 
     @model_validator(mode="after")
     def _not_open_by_accident(self) -> Self:
-        if self.login is None and not self.allow_open and not _is_this_machine(self.listen):
+        if self.login is None and not self.allow_open and not is_this_machine(self.listen):
             raise ValueError(
                 f"everyone who reaches {self.listen} could read the page; add [web.login], or allow_open = true"
             )

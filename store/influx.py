@@ -1,7 +1,6 @@
 # ruff: noqa: S608 - identifiers come from contract.series through store.names, values are bound
 """InfluxDB 1.x, 2.x and 3.x, and whatever takes their writes (VictoriaMetrics): line protocol out, InfluxQL in."""
 
-import ipaddress
 import json
 import re
 import ssl
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from contract.codec import strip_controls
+from contract.hosts import is_this_machine
 from contract.series import RAW, SERIES, FieldValue, Series
 from store import names
 from store.interface import (
@@ -113,7 +113,7 @@ class InfluxStore:
         elif user is not None and password is not None:
             self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
         self._tls = tls
-        self._compress = not _on_this_host(url) if compress is None else compress
+        self._compress = not is_this_machine(urlsplit(url).hostname or "") if compress is None else compress
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -453,11 +453,3 @@ def _seconds(retry_after: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (at.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _on_this_host(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
