@@ -23,6 +23,8 @@ from msgspec import Meta, Struct
 from contract.fields import AgentId, Bytes, Count, Mbps, Ms, Name, Ratio, Seconds, Text
 
 VERSION: Final = 1
+PORT: Final = 8862
+"""Where a reflector listens unless it is told otherwise: TCP and UDP; HTTP on the next one."""
 MAX_LINE_BYTES: Final = 4096
 MAX_REPORT_BYTES: Final = 16 * 1024
 LINE_S: Final = 5.0
