@@ -113,6 +113,7 @@ TOOLS = {
     "victoria-metrics": "victoria-metrics",
     "chromium": "chromium",
     "ip": "iproute2",
+    "ss": "iproute2",
     "unshare": "util-linux",
     "setsid": "util-linux",
     "setpriv": "util-linux",
