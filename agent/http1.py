@@ -8,6 +8,7 @@ from msgspec import Struct
 MAX_HEAD_BYTES: Final = 64 * 1024
 _PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
 _MAX_INFORMATIONAL: Final = 20
+_DROP_BYTES: Final = 256 * 1024
 
 
 class Malformed(Exception):
@@ -106,6 +107,20 @@ async def read_body(stream: Stream, head: Head, cap_bytes: int) -> tuple[bytes, 
             raise ConnectionResetError(f"closed after {len(body)} of {length} bytes")
         body += data
     return bytes(body[:cap_bytes]), length is None or length > cap_bytes
+
+
+async def drop_body(stream: Stream, head: Head) -> int:
+    """Read a body of known length and keep nothing of it; how long it was."""
+    length = _length(head)
+    if length is None:
+        raise Malformed("a body without a length")
+    left = length
+    while left:
+        data = await stream.some(min(left, _DROP_BYTES))
+        if not data:
+            raise ConnectionResetError(f"closed after {length - left} of {length} bytes")
+        left -= len(data)
+    return length
 
 
 async def _read_chunks(stream: Stream, cap_bytes: int) -> tuple[bytes, bool]:

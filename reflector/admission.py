@@ -8,7 +8,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -154,13 +154,13 @@ class Admission:
         self._counts.add("tests_admitted", hello.direction)
         return test
 
-    def public(self, duration_s: float) -> Test | Refused:
+    def public(self, direction: Direction, duration_s: float) -> Test | Refused:
         """A browser's test, from a pool of its own."""
         if self.draining:
             return self._refused("draining", "the server is about to stop")
         if len(self._public) >= self.limits.public_slots:
             return self._refused("no_slot", "every public slot is taken", duration_s)
-        hello = Hello(agent="public", direction="down", duration_s=duration_s, streams=1, byte_cap=MAX_BYTES)
+        hello = Hello(agent="public", direction=direction, duration_s=duration_s, streams=1, byte_cap=MAX_BYTES)
         test = Test(self, "public", hello, self._now() + duration_s + SERVER_GRACE_S)
         self._public.add(test)
         self._counts.add("tests_admitted", "ndt7")
@@ -238,6 +238,6 @@ class Admission:
             test.concurrent = max(test.concurrent, len(running))
 
 
-def _forget_oldest(past: dict[str, object]) -> None:
+def _forget_oldest(past: dict[str, Any]) -> None:
     while len(past) > MAX_SOURCES:
         del past[next(iter(past))]

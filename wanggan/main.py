@@ -26,7 +26,7 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "up": Command("wanggan.up", "agent,server", "everything on this machine, with a live page: the place to start"),
     "agent": Command("agent.commands", "agent", "measure: run, once, check-config"),
-    "reflector": Command("reflector.commands", "agent", "the target that agents measure against: run"),
+    "reflector": Command("reflector.commands", "reflector", "the target that agents measure against: run"),
     "collector": Command(
         "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
     ),

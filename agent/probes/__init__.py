@@ -3,11 +3,12 @@
 from typing import Final
 
 from agent.probe import Probe
-from agent.probes import agent, dns, latency, web
+from agent.probes import agent, dns, latency, video, web
 
 PROBES: Final[dict[str, Probe]] = {
     "latency": latency.PROBE,
     "dns": dns.PROBE,
     "web": web.PROBE,
+    "video": video.PROBE,
     "agent": agent.PROBE,
 }
