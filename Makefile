@@ -30,7 +30,7 @@ APT_LONG := \
 	kmod \
 	qemu-system-x86
 
-SUITES := encode ingest footprint nothing_lost backpressure
+SUITES := encode ingest footprint nothing_lost backpressure video
 
 .PHONY: help up test test-long check bench lint apt apt-long clean
 .DEFAULT_GOAL := help

@@ -5,6 +5,7 @@ as the connection takes them; the server says in text messages what it has count
 """
 
 import asyncio
+import functools
 import json
 import os
 import socket
@@ -40,12 +41,15 @@ class Ndt7:
         self.duration_s = duration_s
         self._admission = admission
         self._counts = counts
-        # Random, so that nothing on the way can compress it; made once.
-        self._payload = memoryview(os.urandom(MAX_MESSAGE_BYTES))
         self._running: set[str] = set()
         """Sources."""
         self._started_s: dict[tuple[str, str], float] = {}
         """Last start by source and direction."""
+
+    @functools.cached_property
+    def _payload(self) -> memoryview:
+        """Random, so that nothing on the way can compress it; made once, when the first test asks for it."""
+        return memoryview(os.urandom(MAX_MESSAGE_BYTES))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, "download")

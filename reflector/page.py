@@ -31,7 +31,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "open": ("未启用口令：任何人都可以测试（仅限实验环境）。", "Tests need no token: for a laboratory only."),
     "services": ("提供的服务", "Services"),
     "off": ("未启用", "off"),
-    "port": ("端口 {}", "port {}"),
+    "at": ("端口 {}", "port {}"),
     "use": ("使用情况", "Use"),
     "slots": ("测试名额（占用 / 总数）", "test slots (in use / all)"),
     "public": ("公众测试名额（占用 / 总数）", "public slots (in use / all)"),
@@ -51,6 +51,14 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("上行", "upload"),
     "video": ("视频", "video"),
     "ndt7": ("NDT7", "NDT7"),
+    "TCP": ("吞吐量测试（TCP）", "throughput (TCP)"),
+    "UDP": ("时延与丢包：STAMP（UDP）", "latency and loss: STAMP (UDP)"),
+    "HTTP": ("视频、门户检测、本页（HTTP）", "video, portal check, this page (HTTP)"),
+    "portal": ("门户检测（HTTP）", "portal check (HTTP)"),
+    "NDT7": ("浏览器测速：NDT7（HTTP）", "speed test for browsers: NDT7 (HTTP)"),
+    "stamp_replied": ("STAMP 应答包", "STAMP replies"),
+    "stamp_dropped": ("STAMP 包", "STAMP packets"),
+    "joins_refused": ("数据连接", "data connections"),
     "tests_refused": ("测试", "tests"),
     "connections_refused": ("连接", "connections"),
     "http_refused": ("HTTP 请求", "HTTP requests"),
@@ -58,6 +66,12 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "bad_token": ("口令无效", "bad token"),
     "bad_request": ("请求不合规", "bad request"),
     "over_budget": ("超出流量限额", "over its data budget"),
+    "banned": ("错误过多，暂不受理", "too many errors of late"),
+    "source_rate": ("来源发包过快", "too fast from one source"),
+    "total_rate": ("总发包过快", "too fast in all"),
+    "short": ("过短", "too short"),
+    "port": ("来源端口可疑", "suspicious source port"),
+    "overdue": ("超时未结束", "not ended in time"),
     "source": ("来源超限", "too many from one source"),
     "total": ("总数超限", "too many in all"),
 }
@@ -87,15 +101,14 @@ def page(status: Status, language: Language) -> str:
         cells = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
         return f"<table>{cells}</table>" if rows else f"<p>{say('nothing')}</p>"
 
-    services = [
-        (escape(name), say("off") if port is None else say("port", port)) for name, port in status.services.items()
-    ]
+    services = [(say(name), say("off") if port is None else say("at", port)) for name, port in status.services.items()]
     use = [
         (say("slots"), f"{status.slots_in_use} / {status.slots}"),
         (say("public"), f"{status.public_slots_in_use} / {status.public_slots}"),
         (say("connections"), str(status.connections)),
     ]
     tests = [(say(name), f"{value:,}") for name, value in status.of("tests_admitted").items()]
+    tests += [(say("stamp_replied"), f"{value:,}") for value in status.of("stamp_replied").values()]
     refused = [
         (f"{say(name)}: {say(reason)}" if reason else say(name), f"{value:,}")
         for name, reason, value in status.counts

@@ -38,7 +38,7 @@ class Site:
         self.connections = Connections(total, limits.connections, self.counts)
         self.admission = Admission(limits, keys, counts=self.counts, now=time.monotonic)
         self.load = Load()
-        services = {"STAMP (UDP)": 8862, "HTTP": 8863, "NDT7": 8863 if ndt_s else None}
+        services = {"UDP": 8862, "HTTP": 8863, "NDT7": 8863 if ndt_s else None}
         self.reporter = Reporter(
             admission=self.admission,
             connections=self.connections,

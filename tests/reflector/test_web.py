@@ -251,7 +251,7 @@ async def test_the_page_in_two_languages() -> None:
     assert "网感反射器" in zh.body.decode()
     assert "运行正常" in other.body.decode()
     assert "In service" in en.body.decode()
-    assert "<td>NDT7</td><td>off</td>" in en.body.decode()
+    assert "NDT7 (HTTP)</td><td>off</td>" in en.body.decode()
     assert zh.fields["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in zh.fields["content-security-policy"]
     assert (head.status, head.body) == (200, b"")
