@@ -62,8 +62,8 @@ def main() -> int:
         implied_s = FIRST_MBPS * SEGMENT_S / (mbit * GOODPUT)
         print(
             f"| {mbit:g} Mbit/s | {middle.start_s:.2f} s ({implied_s:.2f}) | {middle.stall_count:g} "
-            f"| {middle.stall_s:.2f} s | {middle.mean_mbps:.2f} Mbit/s | {middle.switches:g} | {middle.moved_mb:.1f} MB "
-            f"| {middle.rss_mib:.0f} MiB | {middle.cpu_s:.2f} s |",
+            f"| {middle.stall_s:.2f} s | {middle.mean_mbps:.2f} Mbit/s | {middle.switches:g} "
+            f"| {middle.moved_mb:.1f} MB | {middle.rss_mib:.0f} MiB | {middle.cpu_s:.2f} s |",
             flush=True,
         )
         if abs(middle.start_s - implied_s) > START_S:
@@ -114,7 +114,7 @@ def _session(here: Namespace) -> Run:
     before = _counted(here)
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(here.argv(sys.executable, "-m", "agent", *words), stdout=said)
-        _, _, usage = os.wait4(process.pid, 0)
+        _, process.returncode, usage = os.wait4(process.pid, 0)
         said.seek(0)
         record = json.load(said)
     if record["outcome"] != "ok":
