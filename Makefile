@@ -15,9 +15,14 @@ export PIP_ROOT_USER_ACTION := ignore
 APT := \
 	chromium \
 	dnsmasq-base \
+	gcc \
 	influxdb \
+	iperf3 \
 	iproute2 \
+	iputils-ping \
+	libc6-dev \
 	mosquitto \
+	nftables \
 	nginx \
 	util-linux \
 	victoria-metrics
