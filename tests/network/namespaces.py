@@ -168,10 +168,12 @@ class Namespace:
     def close(self) -> None:
         """End its programs, what they left running too, and remove it with its files."""
         for program in self._programs:
-            program.stop()
-        for pid in ip("netns", "pids", self.name).split():
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+            program.stop(timeout_s=2.0)
+        while left := ip("netns", "pids", self.name).split():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.01)
         shutil.rmtree(_FILES / self.name, ignore_errors=True)
         ip("netns", "del", self.name)
 
