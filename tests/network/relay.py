@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,7 +150,8 @@ class Line:
     def ask(self) -> list[dict[str, Any]]:
         assert self.process.stdin is not None
         self.tell("count")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self.process.stdin.flush()
         return self._answer()
 
     def overrun(self) -> int:

@@ -43,8 +43,8 @@ class Shaper:
     def change(self, rate_mbps: float) -> None:
         """Another rate from now on; what waits in the queue stays, and the counters go on."""
         self.rate_mbps = rate_mbps
-        # One packet at least, and what a timer of 1 ms needs: a smaller bucket starves at high rates.
-        burst = self._burst_bytes or max(3028, int(rate_mbps * 125))
+        # Two packets at least, and 2 ms: a smaller bucket overflows, and loses rate, when a busy machine is late.
+        burst = self._burst_bytes or max(3028, int(rate_mbps * 250))
         room = ["limit", str(self._limit_bytes)] if self._limit_bytes else ["latency", f"{self._latency_ms}ms"]
         self._space.tc(
             "qdisc", "replace", "dev", self._device, "root", "handle", "1:", "tbf",

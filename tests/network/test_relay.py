@@ -9,7 +9,7 @@ import pytest
 from tests.network.features import needs
 from tests.network.namespaces import Namespace
 from tests.network.relay import Line, Way, relay, truth_mbps
-from tests.network.test_shape import flow, goodput_mbps
+from tests.network.test_shape import flow, goodput_mbps, rate_mbps
 
 pytestmark = needs("tun")
 
@@ -101,14 +101,10 @@ def test_rate_queue_and_a_change_under_load() -> None:
         time.sleep(2)
         full = line.up.state()
         _, rtts = ping(line.here, 10)
-        start, began = line.up.counts(), time.monotonic()
-        time.sleep(1)
-        at_50 = (line.up.counts().sent_bytes - start.sent_bytes) * 8e-6 / (time.monotonic() - began)
+        at_50 = rate_mbps(lambda: line.up.counts().sent_bytes, windows=3)
         line.up.change(rate_mbps=20)
         time.sleep(0.1)
-        start, began = line.up.counts(), time.monotonic()
-        time.sleep(1)
-        at_20 = (line.up.counts().sent_bytes - start.sent_bytes) * 8e-6 / (time.monotonic() - began)
+        at_20 = rate_mbps(lambda: line.up.counts().sent_bytes, windows=3)
         client.stop()
         end = line.up.state()
     assert (at_50, at_20) == pytest.approx((50, 20), rel=0.01)
