@@ -10,20 +10,13 @@ import struct
 import time
 from typing import Any, Final
 
-from agent import sockets
-from agent.clock import Clock
-from agent.probe import Context, Failure
+from agent import sockets, stamps
+from agent.probe import Context
 from agent.train import Train
 
 _HEADER: Final = struct.Struct("!BBHHH")
 _TOKEN_BYTES: Final = 8
-_TIMESPEC: Final = struct.Struct("@ll")
-_SOCK_EXTENDED_ERR: Final = struct.Struct("@IBBBBII")
 _NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOPROTOOPT})
-
-STEP_MS: Final = 2.0
-DRIFT_RATIO: Final = 500e-6
-"""Send stamps and receive stamps are wall time: it may drift this much against boot time in one run, not more."""
 
 
 class NotPermitted(Exception):
@@ -38,8 +31,7 @@ async def echo(
     :raises NotPermitted: before anything was sent.
     :raises Failure: `clock_step` when wall time moved while packets were under way; a send error's own reason.
     """
-    started = _clocks(context.clock)
-    with _Echo(address, train, context.interface, payload_bytes) as sender:
+    with stamps.steady(context.clock), _Echo(address, train, context.interface, payload_bytes) as sender:
         first_s = context.clock.boot()
         for sequence in range(train.warm_ups + packets):
             await context.clock.sleep(first_s + sequence * interval_s - context.clock.boot())
@@ -47,11 +39,6 @@ async def echo(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(late_s):
                 await sender.all_answered()
-    ended = _clocks(context.clock)
-    elapsed_s = ended[1] - started[1]
-    step_ms = abs((ended[0] - started[0]) - elapsed_s) * 1000
-    if step_ms > STEP_MS + DRIFT_RATIO * elapsed_s * 1000:
-        raise Failure("clock_step", f"wall clock moved {step_ms:.1f} ms against boot time")
 
 
 class _Echo:
@@ -89,11 +76,7 @@ class _Echo:
             if error.errno != errno.EADDRINUSE:
                 raise
             # Another pinger has it; the kernel picks one.
-        if self._v6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, sockets.IPV6_RECVERR, 1)
-        else:
-            self._socket.setsockopt(socket.IPPROTO_IP, sockets.IP_RECVERR, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, sockets.SO_TIMESTAMPNS, 1)
+        stamps.enable(self._socket)
         try:
             self._socket.connect(sockaddr)
         except OSError as error:
@@ -146,7 +129,7 @@ class _Echo:
                 # The error itself waits in the error queue.
                 self._read_errors()
                 return
-            self._note(data, _stamp_ns(ancillary))
+            self._note(data, stamps.received_ns(ancillary))
 
     def _note(self, data: bytes, received_ns: int) -> None:
         if self._raw and not self._v6:
@@ -161,18 +144,7 @@ class _Echo:
         self._answered.set()
 
     def _read_errors(self) -> None:
-        while True:
-            try:
-                _, ancillary, _, _ = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
-            except OSError:
-                return
-            for level, kind, data in ancillary:
-                if (level, kind) in (
-                    (socket.IPPROTO_IP, sockets.IP_RECVERR),
-                    (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR),
-                ):
-                    code = _SOCK_EXTENDED_ERR.unpack_from(data)[0]
-                    self._train.unreachable += code in _NO_WAY
+        self._train.unreachable += sum(code in _NO_WAY for code in stamps.errors(self._socket))
 
 
 def _open(family: socket.AddressFamily) -> tuple[socket.socket, bool]:
@@ -193,21 +165,3 @@ def _checksum(packet: bytes) -> int:
     total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
-
-
-def _stamp_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == sockets.SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return time.time_ns()
-
-
-def _clocks(clock: Clock) -> tuple[float, float]:
-    """Wall and boot time of one moment: the closest of a few readings, as the machine may pause between the two."""
-    readings = []
-    for _ in range(5):
-        before, wall, after = clock.boot(), clock.wall(), clock.boot()
-        readings.append((after - before, wall, (before + after) / 2))
-    _, wall, boot = min(readings)
-    return wall, boot

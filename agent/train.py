@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from contract.values import Latency
@@ -15,6 +15,10 @@ class Train:
         self.warm_ups = warm_ups
         self.unreachable = 0
         """Routers' and our own kernel's answers that there is no way."""
+        self.refused = 0
+        """Answers that nobody listens at the port."""
+        self.lost: tuple[int, int] | None = None
+        """Counted packets lost on the way up and on the way down; None when nobody can tell."""
         self._sent: set[int] = set()
         self._rtt_ms: dict[int, float] = {}
         self._duplicates = 0
@@ -50,7 +54,12 @@ class Train:
         self._rtt_ms[sequence] = rtt_ms
 
     def values(
-        self, method: Literal["icmp", "tcp"], *, packet_bytes: int | None, interval_ms: float, timed: bool = True
+        self,
+        method: Literal["stamp", "icmp", "tcp"],
+        *,
+        packet_bytes: int | None,
+        interval_ms: float,
+        timed: bool = True,
     ) -> Latency:
         """The figures so far; without times when nothing came back, or when they are not `timed`."""
         counted = Latency(
@@ -58,9 +67,11 @@ class Train:
             sent=self.sent,
             received=self.received,
             # A TCP stack hides both.
-            duplicates=self._duplicates if method == "icmp" else None,
-            reordered=self._reordered if method == "icmp" else None,
+            duplicates=self._duplicates if method != "tcp" else None,
+            reordered=self._reordered if method != "tcp" else None,
             loss_ratio=1 - self.received / self.sent if self.sent else None,
+            loss_up_ratio=self.lost[0] / self.sent if self.lost and self.sent else None,
+            loss_down_ratio=self.lost[1] / self.sent if self.lost and self.sent else None,
             packet_bytes=packet_bytes,
             interval_ms=interval_ms,
         )
@@ -83,6 +94,32 @@ class Train:
             abs(self._rtt_ms[b] - self._rtt_ms[a]) for a, b in itertools.pairwise(sorted(self._rtt_ms)) if b == a + 1
         ]
         return math.fsum(differences) / len(differences) if differences else None
+
+
+def lost_by_direction(numbers: Mapping[int, int], first: int, end: int) -> tuple[int, int] | None:
+    """How many of the packets `first` to `end` (not included) were lost on the way up, and on the way down.
+
+    `numbers` has the reflector's own count of replies (RFC 8762, stateful) for each packet that was answered. Between
+    two answered packets, the reflector's count grew by what reached it. Packets before `first` and from `end` on were
+    sent, too, and do not count; without an answer to one of the latter, or where they cannot be told apart from the
+    counted, None.
+    """
+    if not numbers or max(numbers) < end:
+        return None
+    up = down = 0
+    # Sorted each by itself: a reordered packet took its neighbour's number.
+    answered = [(-1, -1), *zip(sorted(numbers), sorted(numbers.values()), strict=True)]
+    for (before, number_before), (after, number_after) in itertools.pairwise(answered):
+        lost = after - before - 1
+        counted = max(0, min(after, end) - max(before + 1, first))
+        reached = number_after - number_before - 1
+        if counted == 0:
+            continue
+        if not 0 <= reached <= lost or (counted < lost and reached not in (0, lost)):
+            return None
+        back_lost = reached if counted == lost else counted if reached else 0
+        up, down = up + counted - back_lost, down + back_lost
+    return up, down
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

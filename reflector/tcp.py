@@ -3,6 +3,7 @@
 Structs: tcp_info of linux/tcp.h, tcp_bbr_info of linux/inet_diag.h.
 """
 
+import contextlib
 import socket
 import struct
 from typing import Final
@@ -92,6 +93,14 @@ def congestion_control(sock: socket.socket) -> str:
     :raises OSError: when the connection is gone.
     """
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).partition(b"\0")[0].decode()
+
+
+def use_congestion_control(sock: socket.socket, name: str) -> str:
+    """Ask for `name` (``default`` asks for nothing) and tell what is really used: a host may forbid it, or lack it."""
+    if name != "default":
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+    return congestion_control(sock)
 
 
 def limit_rate(sock: socket.socket, mbps: float) -> None:

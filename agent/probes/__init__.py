@@ -3,10 +3,11 @@
 from typing import Final
 
 from agent.probe import Probe
-from agent.probes import agent, dns, latency, video, web
+from agent.probes import agent, dns, latency, throughput, video, web
 
 PROBES: Final[dict[str, Probe]] = {
     "latency": latency.PROBE,
+    "throughput": throughput.PROBE,
     "dns": dns.PROBE,
     "web": web.PROBE,
     "video": video.PROBE,
