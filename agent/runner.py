@@ -295,6 +295,8 @@ class Runner:
         end.flags = context.flags
         if end.values is None:
             end.values = context.values
+        if end.outcome == "failed" and "interface" in probe.needs and self._link(job.interface) != "up":
+            end.reason, end.detail = "no_link", f"{job.interface} went down during the run"
         step_s = self._clock.wall() - self._clock.boot() - offset_s
         if abs(step_s) > STEP_S:
             end.reason, end.detail = "clock_step", f"wall clock moved {step_s:+.1f} s during the run"

@@ -18,6 +18,12 @@ PERIOD_S: Final = 10
 PACKETS: Final = 10
 LATE_S: Final = 1.0
 """A train of 10 packets at 100 ms is over well before its next slot."""
+HEAVY_PERIOD_S: Final = 30
+"""Throughput and video share the loopback, and take 13 s together."""
+PER_TEST_MBPS: Final = 200
+"""What the reflector paces a test to: a page that lives needs no whole core."""
+NO_LIMIT: Final = 10**12
+"""Data costs nothing on this machine."""
 LOOPBACK: Final = "lo"
 
 PUBLIC_SITES: Final = {"gov-cn": "www.gov.cn", "baidu": "www.baidu.com"}
@@ -31,6 +37,8 @@ class Plan(NamedTuple):
     """Everything around this machine that will be measured."""
 
     reflector_port: int
+    http_port: int
+    """The reflector's."""
     gateway: Gateway | None
     resolvers: Sequence[str]
     public: Sequence[str]
@@ -76,14 +84,15 @@ async def _answers(host: str, interface: str) -> bool:
     return True
 
 
-def agent_configuration(plan: Plan, broker_port: int, state: str, password_file: str) -> str:
+def agent_configuration(plan: Plan, broker_port: int, state: str, password_file: str, key_file: str) -> str:
     """The agent's TOML."""
     targets: dict[str, dict[str, Any]] = {
         "reflector": {
             "role": "core",
             "host": "127.0.0.1",
             "port": plan.reflector_port,
-            "url": f"http://127.0.0.1:{plan.reflector_port}/",
+            "url": f"http://127.0.0.1:{plan.http_port}/",
+            "key_file": key_file,
         }
     }
     train = {"packets": PACKETS, "late_s": LATE_S}
@@ -91,6 +100,8 @@ def agent_configuration(plan: Plan, broker_port: int, state: str, password_file:
         {"probe": "agent", "interface": LOOPBACK},
         {"probe": "latency", "target": "reflector", "interface": LOOPBACK, **train},
         {"probe": "web", "target": "reflector", "interface": LOOPBACK},
+        {"probe": "throughput", "target": "reflector", "interface": LOOPBACK, "period_s": HEAVY_PERIOD_S},
+        {"probe": "video", "target": "reflector", "interface": LOOPBACK, "period_s": HEAVY_PERIOD_S, "duration_s": 6},
     ]
     uplink = plan.gateway.interface if plan.gateway else LOOPBACK
     if plan.gateway:
@@ -108,10 +119,22 @@ def agent_configuration(plan: Plan, broker_port: int, state: str, password_file:
     return _toml(
         {"agent": AGENT, "state": state, "version": 1},
         {"mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False, "password_file": password_file}},
+        {f"uplinks.{LOOPBACK}": {"budget_mb_per_day": NO_LIMIT}},
         {f"targets.{name}": target for name, target in targets.items()},
         {f"resolvers.{name}": resolver for name, resolver in resolvers.items()},
         jobs=[{"period_s": PERIOD_S} | job for job in jobs],
     )
+
+
+def reflector_configuration(plan: Plan, keys_file: str) -> str:
+    """The reflector's TOML."""
+    limits = {"capacity_mbps": 1000, "per_test_mbps": PER_TEST_MBPS, "pause_s": 0, "bytes_per_day": NO_LIMIT}
+    return _toml({"port": plan.reflector_port, "http_port": plan.http_port, "keys_file": keys_file}, {"limits": limits})
+
+
+def reflector_keys(key: str) -> str:
+    """The reflector's TOML of keys."""
+    return _toml({AGENT: [key]})
 
 
 def collector_configuration(broker_port: int, page_port: int, state: str, password_file: str, register: str) -> str:

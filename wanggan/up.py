@@ -27,6 +27,8 @@ from wanggan.plan import (
     agent_configuration,
     collector_configuration,
     reachable,
+    reflector_configuration,
+    reflector_keys,
     site_register,
 )
 from wanggan.processes import Child, Sweeper, program
@@ -179,7 +181,7 @@ async def _plan(options: Options) -> Plan:
     gateway = None if options.local_only else network.default_gateway()
     # Without a way out, resolvers elsewhere would only show our own lack of a network.
     resolvers = [] if options.local_only else [r for r in network.resolvers() if gateway or ip_address(r).is_loopback]
-    return Plan(network.free_port(), gateway, resolvers, await reachable(gateway))
+    return Plan(network.free_port(), network.free_port(), gateway, resolvers, await reachable(gateway))
 
 
 async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, port: int) -> Path:
@@ -187,6 +189,10 @@ async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, 
     generated = _folder(state / "config")
     broker_port = network.free_port()
     passwords = {name: secrets.token_urlsafe(24) for name in (AGENT, COLLECTOR)}
+    key = secrets.token_urlsafe(24)
+    key_file = broker.write_private(generated / "reflector.key", key + "\n")
+    keys_file = broker.write_private(generated / "reflector-keys.toml", reflector_keys(key))
+    reflector_file = broker.write_private(generated / "reflector.toml", reflector_configuration(plan, str(keys_file)))
     files = {
         name: broker.write_private(generated / f"{name}.password", password + "\n")
         for name, password in passwords.items()
@@ -200,12 +206,12 @@ async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, 
     )
     agent_file = broker.write_private(
         generated / "agent.toml",
-        agent_configuration(plan, broker_port, str(_folder(state / "agent")), str(files[AGENT])),
+        agent_configuration(plan, broker_port, str(_folder(state / "agent")), str(files[AGENT]), str(key_file)),
     )
     await tree.open()
     tree.start(Child("broker", chosen.argv, tree.logs, tree.mark))
-    reflector_port = str(plan.reflector_port)
-    tree.start(Child("reflector", program("reflector", "run", "--port", reflector_port), tree.logs, tree.mark))
+    command = program("reflector", "run", "--config", str(reflector_file))
+    tree.start(Child("reflector", command, tree.logs, tree.mark))
     await tree.ready("broker", lambda: _listens(broker_port))
     tree.start(Child("collector", program("collector", "run", "--config", str(collector_file)), tree.logs, tree.mark))
     await tree.ready("reflector", lambda: _listens(plan.reflector_port))
@@ -252,7 +258,9 @@ def _table(records: list[dict[str, Any]]) -> Table:
     return table
 
 
-_HEADLINES: Final = {"rtt_p50_ms": "ms", "rtt_ms": "ms", "total_ms": "ms", "rss_bytes": "bytes"}
+_HEADLINES: Final = {
+    "rtt_p50_ms": "ms", "rtt_ms": "ms", "total_ms": "ms", "down_mbps": "Mbit/s", "start_s": "s", "rss_bytes": "bytes"
+}  # fmt: skip
 """The first of these that a record has stands for it."""
 
 
@@ -344,7 +352,8 @@ def _parse(argv: list[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="wanggan up",
         description="Everything on this machine: a broker, a reflector, a collector with its live page, and an agent "
-        "that measures every 10 s: the reflector, the default gateway, the system's resolvers, two public sites where "
+        "that measures every 10 s (throughput and video every 30): the reflector, the default gateway, the system's "
+        "resolvers, two public sites where "
         "they can be reached. No root, no internet needed.",
         allow_abbrev=False,
     )

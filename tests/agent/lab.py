@@ -15,7 +15,7 @@ def latency_job(folder: Path, host: str, interface: str, **settings: object) -> 
     path = folder / "agent.toml"
     path.write_text(
         f'agent = "lib-01"\nstate = "state"\ninterface = "{interface}"\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n'
-        f'[targets.core]\nrole = "core"\nhost = "{host}"\nport = 9\n'
+        f'[targets.core]\nrole = "service"\nhost = "{host}"\nport = 9\n'
         '[[jobs]]\nprobe = "latency"\ntarget = "core"\nperiod_s = 60\n' + "\n".join(lines)
     )
     return str(path)

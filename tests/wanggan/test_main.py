@@ -48,17 +48,16 @@ def test_every_command_prints_its_own_help(word: str) -> None:
     assert f"usage: wanggan {word}" in answer.stdout
 
 
-@pytest.mark.parametrize("word", ["agent", "reflector"])
-def test_a_site_box_imports_no_server_library(word: str) -> None:
+def test_a_site_box_imports_no_server_library() -> None:
     look = (
         "import sys, contextlib\n"
         "from wanggan.main import main\n"
-        f"with contextlib.suppress(SystemExit): main([{word!r}, '--help'])\n"
+        "with contextlib.suppress(SystemExit): main(['agent', '--help'])\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)\n"
     )
     answer = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=True)
     imported = set(answer.stderr.split())
-    assert word in imported
+    assert "agent" in imported
     assert not imported & (SERVER_LIBRARIES | {"store", "collector"})
 
 

@@ -8,9 +8,11 @@ import pytest
 import collector.config
 import collector.register
 from agent.config import Config, parse
+from agent.probes import PROBES
 from wanggan.network import Gateway
 from wanggan.plan import (
     AGENT,
+    HEAVY_PERIOD_S,
     PERIOD_S,
     PUBLIC_SITES,
     Plan,
@@ -19,8 +21,8 @@ from wanggan.plan import (
     site_register,
 )
 
-ALONE = Plan(reflector_port=8862, gateway=None, resolvers=[], public=[])
-FULL = Plan(8862, Gateway("eth0", "192.0.2.1"), ["127.0.0.53", "2001:db8::53"], list(PUBLIC_SITES))
+ALONE = Plan(reflector_port=8862, http_port=8863, gateway=None, resolvers=[], public=[])
+FULL = Plan(8862, 8863, Gateway("eth0", "192.0.2.1"), ["127.0.0.53", "2001:db8::53"], list(PUBLIC_SITES))
 
 
 @pytest.fixture
@@ -32,32 +34,36 @@ def secret(tmp_path: Path) -> Path:
 
 
 def configuration(plan: Plan, secret: Path) -> Config:
-    return parse(agent_configuration(plan, 1884, str(secret.parent), str(secret)), secret.parent)
+    return parse(agent_configuration(plan, 1884, str(secret.parent), str(secret), str(secret)), secret.parent)
 
 
 def test_alone_it_measures_only_this_machine(secret: Path) -> None:
     config = configuration(ALONE, secret)
-    assert {job.probe for job in config.jobs} == {"agent", "latency", "web"}
+    assert {job.probe for job in config.jobs} == {"agent", "latency", "web", "throughput", "video"}
     assert {job.interface for job in config.jobs} == {"lo"}
     assert {target.name for target in config.targets.values()} == {"127.0.0.1"}
     assert config.resolvers == {}
 
 
-def test_everything_that_is_there_is_measured_every_10_s(secret: Path) -> None:
+def test_everything_that_is_there_is_measured(secret: Path) -> None:
     config = configuration(FULL, secret)
     jobs = {(job.probe, job.target, job.resolver, job.interface) for job in config.jobs}
     assert jobs == {
         ("agent", "-", None, "lo"),
         ("latency", "reflector", None, "lo"),
         ("web", "reflector", None, "lo"),
+        ("throughput", "reflector", None, "lo"),
+        ("video", "reflector", None, "lo"),
         ("latency", "gateway", None, "eth0"),
         ("latency", "gov-cn", None, "eth0"),
         ("latency", "baidu", None, "eth0"),
         ("dns", "gov-cn", "system-1", "lo"),
         ("dns", "gov-cn", "system-2", "eth0"),
     }
-    assert {job.period_s for job in config.jobs} == {PERIOD_S}
-    assert all(job.timeout_s <= PERIOD_S for job in config.jobs)
+    heavy = {job for job in config.jobs if PROBES[job.probe].heavy}
+    assert {job.period_s for job in config.jobs if job not in heavy} == {PERIOD_S}
+    assert {job.period_s for job in heavy} == {HEAVY_PERIOD_S}
+    assert all(job.timeout_s <= PERIOD_S for job in config.jobs if job not in heavy)
 
 
 def test_every_measured_interface_is_registered() -> None:

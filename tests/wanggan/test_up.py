@@ -45,7 +45,7 @@ def test_one_round_without_any_network_is_measured_and_stored(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not ROOT_USER, reason="only root can become somebody else; everyone else already is")
-def test_without_root_and_without_icmp_latency_is_measured_by_tcp(tmp_path: Path) -> None:
+def test_without_root_everything_is_measured(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, 65534, 65534)
@@ -55,8 +55,9 @@ def test_without_root_and_without_icmp_latency_is_measured_by_tcp(tmp_path: Path
     ended, records = one_round(state, "--local-only", before=[*ALONE, *LOOPBACK_UP, *NOBODY])
     assert ended.returncode == 0, ended.stderr
     (latency,) = [record for record in records if record["probe"] == "latency"]
-    assert (latency["outcome"], latency["values"]["method"]) == ("ok", "tcp")
-    assert "method_fallback" in latency["flags"]
+    assert (latency["outcome"], latency["values"]["method"]) == ("ok", "stamp")
+    (throughput,) = [record for record in records if record["probe"] == "throughput"]
+    assert 100 < throughput["values"]["down_mbps"] < 210, "the reflector paces a test to 200 Mbit/s"
 
 
 def test_one_round_with_the_embedded_broker(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_one_round_as_a_table(tmp_path: Path) -> None:
     command = [*WANGGAN, "up", "--once", "--local-only", "--state", str(tmp_path / "state")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 0, ended.stderr
-    for word in ("latency", "reflector", "ok", "3 of 3 stored"):
+    for word in ("latency", "reflector", "ok", "5 of 5 stored"):
         assert word in ended.stdout
 
 
