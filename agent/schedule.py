@@ -11,7 +11,6 @@ Example: period 60 s, phase 17.25 s, started at 10:04:58: slots at 10:05:17.25, 
 An `agent` job has one slot more, at the moment of the start: a new start reports at once.
 """
 
-import hashlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Final, NamedTuple
 
 from agent.clock import Clock
 from agent.config import Job
+from contract import schedule
 
 JITTER_RATIO: Final = 0.05
 AT_ONCE: Final = frozenset({"agent"})
@@ -35,10 +35,8 @@ class Slot(NamedTuple):
 
 
 def phase_s(agent: str, job: Job) -> float:
-    """The job's place within its period: SHA-256 of agent and key, mod period, to the millisecond."""
-    identity = "|".join((agent, *job.key)).encode()
-    period_ms = round(job.period_s * 1000)
-    return int.from_bytes(hashlib.sha256(identity).digest()[:8], "big") % period_ms / 1000
+    """The job's place within its period."""
+    return schedule.phase_s(agent, job.key, job.period_s)
 
 
 def slots(agent: str, job: Job, clock: Clock, jitter: random.Random) -> Iterator[Slot]:

@@ -3,20 +3,16 @@
 This is the hot path: no branch per field, no conversion of times but integer arithmetic.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
-
-import msgspec
-from msgspec.structs import astuple
+from typing import Final, NamedTuple
 
 from collector.register import Register, Roll
 from contract.codec import Refused
-from contract.record import RECORDS, Record
-from contract.series import RAW_SERIES, FieldValue
-from contract.values import VALUES, Values
+from contract.record import Record
 from contract.vocabulary import Later, Rejection
 from store.point import Point
+from store.records import to_point
 
 AHEAD_US: Final = 300 * 10**6
 """A slot may be 5 min ahead of our clock; more is answered `later: clock_ahead`."""
@@ -29,11 +25,6 @@ MAX_LABELS: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-_COUNTS: Final = {"ok": (1, 1), "failed": (0, 1), "invalid": (0, 0), "skipped": (0, 0)}
-"""Fields `ok` and `attempted` of every outcome."""
-
-_new: Final = tuple.__new__
-_Fields = tuple[FieldValue, ...]
 _Identity = tuple[str, str, str | None, str | None]
 """Interface, target, provider and resolver: what tells an agent's series of one probe apart."""
 _Labels = tuple[int, int, tuple[str, ...]]
@@ -123,54 +114,3 @@ class Judge:
             return None
         tags = (agent, span.venue, span.network, target, interface, provider or "", resolver or "")
         return span.start_us, span.end_us, tags
-
-
-def to_point(record: Record, tags: tuple[str, ...], time_ns: int) -> Point:
-    """The record as it is stored. `tags` are in the order of :data:`contract.series.RECORD_TAGS`."""
-    probe, nothing, convert = _KINDS[type(record)]
-    values, flags, outcome = record.values, record.flags, record.outcome
-    ok, attempted = _COUNTS[outcome]
-    told = (
-        ok,
-        attempted,
-        outcome,
-        record.reason,
-        record.detail,
-        ",".join(flags) if flags else None,
-        record.clock,
-        record.duration_s,
-    )
-    # A NamedTuple's own constructor takes as long as all the rest.
-    return _new(Point, (probe, tags, time_ns, (nothing if values is None else convert(values)) + told))
-
-
-def _converter(probe: str, values: type[Values]) -> Callable[[Any], _Fields]:
-    """A function from a value struct to its stored fields: booleans become 0 or 1, a list becomes its JSON."""
-    stored = RAW_SERIES[probe].fields
-    odd = {
-        place: int if stored[field.encode_name] == "int" else _text
-        for place, field in enumerate(msgspec.structs.fields(values))
-        if any(word in str(field.type) for word in ("bool", "list"))
-    }
-    if not odd:
-        return astuple
-
-    def convert(measured: Values) -> _Fields:
-        fields = list(astuple(measured))
-        for place, change in odd.items():
-            if fields[place] is not None:
-                fields[place] = change(fields[place])
-        return tuple(fields)
-
-    return convert
-
-
-def _text(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-_KINDS: Final[dict[type[Record], tuple[str, _Fields, Callable[[Any], _Fields]]]] = {
-    RECORDS[probe]: (probe, (None,) * len(msgspec.structs.fields(values)), _converter(probe, values))
-    for probe, values in VALUES.items()
-}
-"""Of every class of record: its series, its fields where nothing was measured, and how values become fields."""

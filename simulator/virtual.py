@@ -1,0 +1,191 @@
+"""A virtual agent: its records of any window, made of the same structs as a real one's."""
+
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any, Final, cast
+
+import numpy as np
+
+from contract.record import RECORDS, Record
+from contract.values import WifiEvent
+from contract.vocabulary import REASONS
+from simulator import calendar
+from simulator.district import Box
+from simulator.probes import PROBES, Result, Run
+from simulator.schedule import JITTER_RATIO, Job, jobs, slots
+from simulator.streams import Ints, Stream
+from simulator.world import State, World
+
+DAY_BYTES: Final = 2_000_000_000
+NEVER_ANCHORED_S: Final = 20_000.0
+"""A clock that is wrong by more was reset by a restart: those records never learn their time."""
+_PAD_MINUTES: Final = 40
+"""Slots start up to 5 % of half a day off their time."""
+_OUTCOMES: Final = {reason: outcome for outcome, reasons in REASONS.items() for reason in reasons}
+_fromtimestamp = datetime.fromtimestamp
+
+
+class VirtualAgent:
+    """One box of a district."""
+
+    def __init__(self, world: World, box: Box) -> None:
+        self.box = box
+        self._world = world
+        self._seed = world.district.seed
+        self.jobs = jobs(box)
+        self._streams = {
+            job: self._stream(job.probe, job.target, job.resolver or "", job.mode or "") for job in self.jobs
+        }
+        self._own = self._stream("agent")
+
+    def records(self, start_ms: int, end_ms: int) -> list[Record]:
+        """Every record whose slot lies in [start, end), in the order of the slots."""
+        first = start_ms // 60_000 - _PAD_MINUTES
+        minutes = np.arange(first, -(-end_ms // 60_000) + _PAD_MINUTES, dtype=np.int64)
+        state = self._world.state(self.box.venue, minutes)
+        found: list[Record] = []
+        for job in self.jobs:
+            numbers, slot_ms = slots(self.box, job, start_ms, end_ms)
+            if len(numbers):
+                found += self._of_job(job, numbers, slot_ms, state, first)
+        if self.box.venue.network == "wifi":
+            found += self._events(start_ms, end_ms, state, first)
+        found.sort(key=attrgetter("slot"))
+        return found
+
+    def _stream(self, *name: str) -> Stream:
+        return Stream(self._seed, self.box.agent, *name)
+
+    def _of_job(self, job: Job, numbers: Ints, slot_ms: Ints, state: State, first: int) -> list[Record]:
+        stream = self._streams[job]
+        shift = (2 * stream.uniform(numbers, 990_000) - 1) * JITTER_RATIO * job.period_s * 1000
+        start_ms = slot_ms + np.round(shift).astype(np.int64)
+        there = state.at(start_ms // 60_000 - first)
+        result = PROBES[job.probe](Run(self.box, job, numbers, slot_ms, there, stream))
+        if job.probe == "throughput":
+            self._decide(job, slot_ms, result)
+        self._own_faults(job, numbers, there, result)
+        return self._made(job, slot_ms, start_ms, there, result)
+
+    def _decide(self, job: Job, slot_ms: Ints, result: Result) -> None:
+        """By decision not run: the venue is closed, or the day's data is spent."""
+        minutes = slot_ms // 60_000
+        hour = calendar.minute_of_day(minutes) / 60
+        kind = self.box.venue.kind
+        opens, closes = (int(part[:2]) + int(part[3:]) / 60 for part in kind.hours.split("-"))
+        days = np.isin(calendar.weekday(calendar.local_day(minutes)), [calendar.DAYS.index(day) for day in kind.days])
+        is_open = days & (hour >= opens) & (hour < closes)
+        for place, (opened, at) in enumerate(zip(is_open.tolist(), hour.tolist(), strict=True)):
+            if not opened and job.mode == "quick" and self.box.venue.network == "wifi":
+                result.reason[place], result.values[place], result.duration_s[place] = "quiet_hours", None, 0.0
+            elif (values := result.values[place]) is not None:
+                # At such a rate the budget ends in the course of the day; the tests before it cost about the same.
+                cost = values.down_bytes + values.up_bytes
+                if job.mode == "quick" and cost * max(at - opens, 0) > DAY_BYTES:
+                    result.reason[place], result.values[place], result.duration_s[place] = "budget", None, 0.0
+
+    def _own_faults(self, job: Job, numbers: Ints, state: State, result: Result) -> None:
+        """What the box does to its own measurements when it has no time for them."""
+        starved = state.fault("cpu_starved", "invalid_ratio")
+        if not starved.any() or job.probe == "agent":
+            return
+        stream = self._streams[job]
+        hit = stream.uniform(numbers, 990_001) < starved
+        busy = stream.uniform(numbers, 990_002) < 0.15
+        heavy = job.probe in ("throughput", "video")
+        for place in np.flatnonzero(hit).tolist():
+            if result.reason[place] in ("quiet_hours", "budget"):
+                continue
+            result.reason[place] = "busy" if busy[place] else "cpu_limited" if heavy else "internal"
+            if not heavy or busy[place]:
+                result.values[place] = None
+
+    def _made(self, job: Job, slot_ms: Ints, start_ms: Ints, state: State, result: Result) -> list[Record]:
+        make: Any = RECORDS[job.probe]
+        dead, replayed, unset = state.during("power_cut"), state.during("agent_offline"), state.during("clock_wrong")
+        if dead.any() or replayed.any() or unset.any():
+            off_s = state.fault("clock_wrong", "offset_s")
+            special = list(zip(dead.tolist(), replayed.tolist(), unset.tolist(), off_s.tolist(), strict=True))
+        else:
+            special = None
+        target, interface, provider, resolver = job.target, self.box.interface, job.provider, job.resolver
+        found: list[Record] = []
+        for place, (slot, start, reason, took, values) in enumerate(
+            zip(
+                slot_ms.tolist(),
+                start_ms.tolist(),
+                result.reason.tolist(),
+                np.round(result.duration_s, 4).tolist(),
+                result.values,
+                strict=True,
+            )  # fmt: skip
+        ):
+            flags: list[str] = []
+            clock = "synced"
+            if special is not None:
+                cut, late, wrong, offset_s = special[place]
+                if cut:
+                    continue
+                if wrong and offset_s > NEVER_ANCHORED_S:
+                    clock = "none"
+                    flags.append("clock_unsynced")
+                    slot, start = slot - round(1000 * offset_s), start - round(1000 * offset_s)
+                elif wrong:
+                    # Its time was put right afterwards: the records waited for it.
+                    clock = "corrected"
+                    flags.append("clock_corrected")
+                if late or wrong:
+                    flags.append("replayed")
+            found.append(
+                make(
+                    target=target,
+                    interface=interface,
+                    provider=provider,
+                    resolver=resolver,
+                    slot=_fromtimestamp(slot / 1000, UTC),
+                    started_at=_fromtimestamp(start / 1000, UTC),
+                    duration_s=took,
+                    outcome="ok" if reason is None else _OUTCOMES[reason],
+                    reason=reason,
+                    flags=flags,
+                    clock=clock,
+                    values=values,
+                )  # fmt: skip
+            )
+        return found
+
+    def _events(self, start_ms: int, end_ms: int, state: State, first: int) -> list[Record]:
+        """Roams and disconnects: the weaker the signal, the more; by blocks of ten minutes."""
+        blocks = np.arange(-(-start_ms // 600_000), -(-end_ms // 600_000), dtype=np.int64)
+        if not len(blocks):
+            return []
+        draws = self._own.uniforms(blocks, 4, 990_010)
+        weak = state.retry_ratio[(blocks * 10 - first)]
+        found: list[Record] = []
+        for place in np.flatnonzero(draws[:, 0] < 0.004 + 0.3 * weak**2).tolist():
+            at_ms = int(blocks[place]) * 600_000 + int(draws[place, 1] * 599_000)
+            if state.during("power_cut")[at_ms // 60_000 - first] or at_ms >= end_ms:
+                continue
+            roam = draws[place, 2] < 0.6
+            values = WifiEvent(
+                kind="roam" if roam else "disconnect",
+                from_bssid="02:00:00:00:00:01",
+                to_bssid="02:00:00:00:00:02" if roam else None,
+                roam_ms=round(40 + 200 * float(draws[place, 3]), 3) if roam else None,
+                reason_code=None if roam else 4,
+                local=None if roam else False,
+            )
+            at = _fromtimestamp(at_ms / 1000, UTC)
+            make = cast(Any, RECORDS["wifi_event"])
+            found.append(
+                make(
+                    target="-",
+                    interface=self.box.interface,
+                    slot=at,
+                    started_at=at,
+                    duration_s=0.0,
+                    outcome="ok",
+                    values=values,
+                )  # fmt: skip
+            )
+        return found
