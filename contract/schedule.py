@@ -1,4 +1,4 @@
-"""The phase of a job: where its slots lie within its period. Who measures what decides, so it is the same everywhere."""
+"""The phase of a job: where its slots lie within its period. Who measures what decides, so all compute the same."""
 
 import hashlib
 from collections.abc import Iterable

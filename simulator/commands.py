@@ -18,6 +18,8 @@ from simulator.fleet import Place, run_fleet
 from simulator.truth import truth
 from simulator.world import World
 
+CORES = os.cpu_count() or 1
+
 
 def main(argv: list[str]) -> int:
     """0 when everything was written, 1 when it could not be, 2 for a usage or script error."""
@@ -90,9 +92,13 @@ def _per_day(box: district.Box) -> int:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 def _place(found: argparse.Namespace) -> Place:
@@ -124,9 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--register", type=Path, metavar="FILE", help="where the site register goes (beside the data)")
     add("--truth", type=Path, metavar="FILE", help="where the truth goes (beside the data)")
     add("--passwords", type=Path, metavar="DIR", help="live: a file AGENT.password for each agent")
-    add(
-        "--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes, into a store (%(default)s)"
-    )
+    add("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes into a store (%(default)s)")
     return parser
 
 

@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Final
 
 from msgspec import Struct
 
@@ -46,9 +47,17 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 _PLACES: Final = (
-    ("长寿路", "changshou"), ("曹杨", "caoyang"), ("真如", "zhenru"), ("长征", "changzheng"), ("桃浦", "taopu"),
-    ("宜川", "yichuan"), ("甘泉", "ganquan"), ("石泉", "shiquan"), ("长风", "changfeng"), ("万里", "wanli"),
-)  # fmt: skip
+    ("长寿路", "changshou"),
+    ("曹杨", "caoyang"),
+    ("真如", "zhenru"),
+    ("长征", "changzheng"),
+    ("桃浦", "taopu"),
+    ("宜川", "yichuan"),
+    ("甘泉", "ganquan"),
+    ("石泉", "shiquan"),
+    ("长风", "changfeng"),
+    ("万里", "wanli"),
+)
 _WIFI: Final = ("gov_hall", "library", "culture", "sports", "park", "hospital", "community", "school")
 WIFI_VENUES: Final = 40
 NODES: Final = 12
@@ -160,7 +169,5 @@ def _pair(key: str, **names: str) -> str:
     return f"{key} = {{ {inner} }}"
 
 
-def _time(minute: int) -> Any:
-    from datetime import UTC, datetime
-
+def _time(minute: int) -> str:
     return datetime.fromtimestamp(minute * 60, UTC).isoformat()

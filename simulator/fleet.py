@@ -1,7 +1,7 @@
-"""The virtual district live: each agent its own MQTT client with an outbox in memory, at the pace of the clock or faster.
+"""The virtual district live: each agent its own MQTT client with an outbox in memory, in real time or faster.
 
-What an agent sent is kept until the collector says `stored` or `rejected`; `later` waits a minute, silence 30 s. At most
-four batches are in flight. An agent that a fault takes off the network keeps its records and sends them afterwards.
+What an agent sent is kept until the collector says `stored` or `rejected`; `later` waits a minute, silence 30 s. At
+most four batches are in flight. An agent that a fault takes off the network keeps its records and sends them later.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from contract import topics
 from contract.codec import PayloadError, decode_ack, encode
-from contract.messages import MAX_RECORDS, Batch, BatchId, Status
+from contract.messages import MAX_RECORDS, Batch, BatchId, Job, Status
 from contract.record import Record
 from contract.vocabulary import Flag
 from simulator.virtual import VirtualAgent
@@ -171,10 +171,15 @@ class LiveAgent:
         lost = asyncio.Event()
         self._session += 1
         client = AsyncClient(
-            self.name, protocol=MQTTProtocolVersion.MQTTv5, clean_start=True, keepalive=30, username=self.name,
-            password=self._password(), message_delivery="callback",
+            self.name,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            clean_start=True,
+            keepalive=30,
+            username=self.name,
+            password=self._password(),
+            message_delivery="callback",
             will=PublishMessage(topics.up(self.name, "status"), encode(self._status(online=False)), qos=1, retain=True),
-        )  # fmt: skip
+        )
         client.on_message = self._received
         client.on_disconnect = lambda _: lost.set()
         try:
@@ -214,15 +219,19 @@ class LiveAgent:
         return (self._place.passwords / f"{self.name}.password").read_text().split("\n")[0]
 
     def _status(self, *, online: bool) -> Status:
-        jobs = {}
+        jobs: dict[tuple[object, ...], Job] = {}
         for job in self._agent.jobs:
             told = job.announced(self._agent.box)
             # Of two modes in one series the more frequent; it comes first in the schedule.
             jobs.setdefault((told.probe, told.target, told.provider, told.resolver), told)
         return Status(
-            online=online, session=self._session, version=VERSION, config_version=1, outbox=self._outbox,
+            online=online,
+            session=self._session,
+            version=VERSION,
+            config_version=1,
+            outbox=self._outbox,
             jobs=list(jobs.values()),
-        )  # fmt: skip
+        )
 
     def _flush(self) -> None:
         """Send what may be sent: what was not answered in time, then what waits."""
@@ -244,7 +253,7 @@ class LiveAgent:
             return
 
     def _batch(self, number: int, now_s: float) -> _Sent:
-        records = []
+        records: list[Record] = []
         while self._waiting and len(records) < MAX_RECORDS - 10:
             since_s, record = self._waiting.popleft()
             if now_s - since_s > OLD_S and "replayed" not in record.flags:
@@ -252,18 +261,25 @@ class LiveAgent:
                 record.flags = [*record.flags, late]
             records.append(record)
         batch = Batch(
-            agent=self.name, outbox=self._outbox, batch=number, boot=self._boot, sent_at=datetime.now(UTC), config_version=1,
+            agent=self.name,
+            outbox=self._outbox,
+            batch=number,
+            boot=self._boot,
+            sent_at=datetime.now(UTC),
+            config_version=1,
             records=records,
-        )  # fmt: skip
+        )
         payload = encode(batch)
         return _Sent(payload, len(records), 0.0)
 
     def _publish(self, client: AsyncClient, number: int, sent: _Sent, now_s: float) -> None:
         sent.again_s = now_s + SILENCE_S
         client.publish_nowait(
-            topics.up(self.name, "records"), sent.payload, qos=1,
+            topics.up(self.name, "records"),
+            sent.payload,
+            qos=1,
             properties=Properties({"correlation_data": BatchId(self._outbox, number).encode()}),
-        )  # fmt: skip
+        )
 
     def _received(self, message: Message) -> None:
         try:

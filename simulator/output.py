@@ -148,9 +148,14 @@ def to_points(agent: VirtualAgent, records: Sequence[Record]) -> Iterator[Point]
         if record.clock == "none":
             continue
         tags = (
-            box.agent, box.venue.slug, box.venue.network, record.target, record.interface,
-            record.provider or "", record.resolver or "",
-        )  # fmt: skip
+            box.agent,
+            box.venue.slug,
+            box.venue.network,
+            record.target,
+            record.interface,
+            record.provider or "",
+            record.resolver or "",
+        )
         yield to_point(record, tags, round(record.slot.timestamp() * 1000) * 1_000_000)
 
 

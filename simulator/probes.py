@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from contract.values import (
     Agent,
@@ -19,7 +20,7 @@ from contract.values import (
     WifiJoin,
     WifiLink,
     WifiScan,
-)  # fmt: skip
+)
 from simulator.district import Box
 from simulator.schedule import Job
 from simulator.streams import Floats, Ints, Stream
@@ -55,7 +56,18 @@ def _reasons(run: Run) -> Texts:
 
 def _where(reason: Texts, condition: Any, word: str) -> None:
     """Say `word` where nothing went wrong before."""
-    reason[np.equal(reason, None) & condition] = word
+    reason[_is(reason, None) & condition] = word
+
+
+def _is(texts: Texts, word: Any) -> NDArray[np.bool_]:
+    return np.asarray(np.equal(texts, word), bool)
+
+
+def _only(texts: Texts, word: str) -> Texts:
+    """`texts` where they are `word`, else None."""
+    found = texts.copy()
+    found[~_is(texts, word)] = None
+    return found
 
 
 def _way(state: State, role: str) -> tuple[Floats | float, Floats, Floats]:
@@ -86,10 +98,7 @@ def latency(run: Run) -> Result:
     reason = _reasons(run)
     size = len(run.numbers)
     dead = run.stream.uniform(run.numbers, 900) < state.target_fails(job.target)
-    if job.role == "gateway":
-        dead = dead | (not run.box.venue.gateway_answers)
-    else:
-        dead = dead | state.caught
+    dead = dead | (state.caught if job.role != "gateway" else not run.box.venue.gateway_answers)
     draws = run.stream.uniforms(run.numbers, 3 * packets)
     rtt = np.asarray(fixed)[..., None] - np.asarray(varying)[:, None] * np.log(draws[:, :packets])
     up = draws[:, packets : 2 * packets] < loss[:, None]
@@ -104,7 +113,7 @@ def latency(run: Run) -> Result:
     has = received > 0
 
     def rank(share: float) -> Floats:
-        return order[rows, np.maximum(np.ceil(share * received).astype(np.int64) - 1, 0)]
+        return np.asarray(order[rows, np.maximum(np.ceil(share * received).astype(np.int64) - 1, 0)])
 
     with np.errstate(invalid="ignore"):
         mean = np.where(lost, 0.0, rtt).sum(axis=1) / np.maximum(received, 1)
@@ -116,11 +125,21 @@ def latency(run: Run) -> Result:
     p95 = rank(0.95)
     values: list[Any] = []
     columns = zip(
-        reason.tolist(), received.tolist(), _rounded(order[:, 0]), _rounded(mean), _rounded(rank(0.5)), _rounded(p95),
-        _rounded(rank(0.99)), _rounded(rank(1.0)), _rounded(np.where(has, p95 - np.where(has, order[:, 0], 0), 0)),
-        _rounded(steps / np.maximum(counted, 1)), counted.tolist(), up_ratio.tolist(), down_ratio.tolist(),
+        reason.tolist(),
+        received.tolist(),
+        _rounded(order[:, 0]),
+        _rounded(mean),
+        _rounded(rank(0.5)),
+        _rounded(p95),
+        _rounded(rank(0.99)),
+        _rounded(rank(1.0)),
+        _rounded(np.where(has, p95 - np.where(has, order[:, 0], 0), 0)),
+        _rounded(steps / np.maximum(counted, 1)),
+        counted.tolist(),
+        up_ratio.tolist(),
+        down_ratio.tolist(),
         strict=True,
-    )  # fmt: skip
+    )
     method: Any = "stamp" if stamp else "icmp"
     for why, got, low, average, p50, high, p99, most, pdv, ipdv, neighbours, lost_up, lost_down in columns:
         if why is not None and why != "all_lost":
@@ -136,7 +155,7 @@ def latency(run: Run) -> Result:
                     loss_ratio=1.0,
                     packet_bytes=44,
                     interval_ms=interval_ms,
-                )  # fmt: skip
+                )
             )
         else:
             values.append(
@@ -159,11 +178,11 @@ def latency(run: Run) -> Result:
                     ipdv_mean_ms=ipdv if neighbours else None,
                     packet_bytes=44,
                     interval_ms=interval_ms,
-                )  # fmt: skip
+                )
             )
     length_s = (packets + 1) * interval_ms / 1000
     late = np.where(received < packets, 2.0, np.where(has, np.where(has, order[:, -1], 0), 0) / 1000)
-    duration = np.where(np.equal(reason, None) | ~has, length_s + np.minimum(late, 2.0), 0.001)
+    duration = np.where(_is(reason, None) | ~has, length_s + np.minimum(late, 2.0), 0.001)
     return Result(values, reason, duration)
 
 
@@ -220,9 +239,9 @@ def throughput(run: Run) -> Result:
                 working_rise_ms=round(1.1 * at_load - i, 3) if working else None,
                 rpm_down=round(60_000 / at_load, 1) if working else None,
                 rpm_up=round(60_000 / (1.1 * at_load), 1) if working else None,
-            )  # fmt: skip
+            )
         )
-    return Result(values, reason, np.where(np.equal(reason, None), 2 * seconds + 1.5, 0.2))
+    return Result(values, reason, np.where(_is(reason, None), 2 * seconds + 1.5, 0.2))
 
 
 def _dns_ms(run: Run, resolver: str, lane: int) -> tuple[Floats, Floats]:
@@ -258,11 +277,11 @@ def dns(run: Run) -> Result:
                     answers=0 if bad else 2,
                     transport="udp",
                     family="a",
-                )  # fmt: skip
+                )
             )
         else:
             values.append(Dns(name=name, transport="udp", family="a") if why == "timeout" else None)
-    duration = np.where(np.equal(reason, "timeout"), 2.0, ms.clip(0, 2000) / 1000 + 0.001)
+    duration = np.where(_is(reason, "timeout"), 2.0, ms.clip(0, 2000) / 1000 + 0.001)
     return Result(values, reason, duration)
 
 
@@ -305,9 +324,15 @@ def web(run: Run) -> Result:
     values: list[Any] = []
     days = run.slot_ms / 86_400_000
     for why, a, b, c, d, e, day in zip(
-        reason.tolist(), _rounded(resolve), _rounded(tcp), _rounded(tls), _rounded(ttfb), _rounded(total),
-        days.tolist(), strict=True,
-    ):  # fmt: skip
+        reason.tolist(),
+        _rounded(resolve),
+        _rounded(tcp),
+        _rounded(tls),
+        _rounded(ttfb),
+        _rounded(total),
+        days.tolist(),
+        strict=True,
+    ):
         left = round(90 - day % 60, 3)
         if why is None or why == "http_status":
             bad = why is not None
@@ -323,7 +348,7 @@ def web(run: Run) -> Result:
                     redirects=0,
                     http_version="1.1",
                     cert_days_left=left,
-                )  # fmt: skip
+                )
             )
         elif why in ("refused", "unreachable", "timeout"):
             values.append(Web(dns_ms=a))
@@ -331,10 +356,17 @@ def web(run: Run) -> Result:
             values.append(Web(dns_ms=a, tcp_ms=b))
         else:
             values.append(None)
-    duration = np.where(np.equal(reason, "timeout"), 10.0, np.minimum(total, 10_000) / 1000)
+    duration = np.where(_is(reason, "timeout"), 10.0, np.minimum(total, 10_000) / 1000)
     return Result(values, reason, duration)
 
 
+_WAYS_TO_FAIL: Final = (
+    (0.25, "refused"),
+    (0.5, "http_status"),
+    (0.65, "reset"),
+    (0.8, "tls_failed"),
+    (1.0, "timeout"),
+)
 _LADDER: Final = np.array([0.4, 0.8, 1.5, 3.0, 5.0, 8.0])
 
 
@@ -366,11 +398,11 @@ def video(run: Run) -> Result:
                     played_s=played,
                     mean_mbps=top,
                     switches=int(top > 0.4),
-                )  # fmt: skip
+                )
             )
         else:
             values.append(None)
-    return Result(values, reason, np.where(np.equal(reason, None), 12.0, 10.0))
+    return Result(values, reason, np.where(_is(reason, None), 12.0, 10.0))
 
 
 def path(run: Run) -> Result:
@@ -401,15 +433,21 @@ def path(run: Run) -> Result:
 def wifi_link(run: Run) -> Result:
     """The radio as the driver tells it."""
     state, venue = run.state, run.box.venue
-    reason: Texts = np.where(np.equal(state.link, "not_associated"), state.link, None)
+    reason: Texts = _only(state.link, "not_associated")
     jitter = run.stream.normal(run.numbers, 90)
     bssid = f"02:00:00:{sum(venue.slug.encode()) % 256:02x}:{len(venue.slug):02x}:01"
     values: list[Any] = []
     columns = (
-        np.round(state.rssi_dbm + 0.8 * jitter), np.round(state.noise_dbm), state.phy_mbps, state.mcs,
-        np.round(state.retry_ratio, 4), np.round(state.retry_ratio**4 * 0.6, 4), np.round(state.busy_ratio, 3),
-        state.stations, state.width_mhz,
-    )  # fmt: skip
+        np.round(state.rssi_dbm + 0.8 * jitter),
+        np.round(state.noise_dbm),
+        state.phy_mbps,
+        state.mcs,
+        np.round(state.retry_ratio, 4),
+        np.round(state.retry_ratio**4 * 0.6, 4),
+        np.round(state.busy_ratio, 3),
+        state.stations,
+        state.width_mhz,
+    )
     for why, rssi, noise, phy, mcs, retry, failed, busy, stations, width in zip(
         reason.tolist(), *(column.tolist() for column in columns), strict=True
     ):
@@ -436,7 +474,7 @@ def wifi_link(run: Run) -> Result:
                 beacon_loss=int(retry > 0.8),
                 busy_ratio=busy if venue.survey else None,
                 stations=stations,
-            )  # fmt: skip
+            )
         )
     return Result(values, reason, np.full(len(reason), 0.02))
 
@@ -458,9 +496,7 @@ def wifi_join(run: Run) -> Result:
     state = run.state
     draws = run.stream.uniforms(run.numbers, 12, 100)
     slow = 1 + 4 * state.retry_ratio + 2 * state.busy_ratio
-    ms = np.round(
-        np.array([900.0, 12, 10, 180, 25, 400, 0, 0]) * (0.7 + 0.6 * draws[:, :8]) * slow[:, None], 3
-    )  # fmt: skip
+    ms = np.round(np.array([900.0, 12, 10, 180, 25, 400, 0, 0]) * (0.7 + 0.6 * draws[:, :8]) * slow[:, None], 3)
     resolve, _ = _dns_ms(run, "site", 120)
     fixed, varying, loss = _way(state, "core")
     ms[:, 6] = np.round(resolve, 3)
@@ -468,12 +504,18 @@ def wifi_join(run: Run) -> Result:
     air = 0.002 + 0.9 * state.retry_ratio**6
     fails = np.stack(
         [
-            state.snr_db < 3, draws[:, 8] < air, draws[:, 9] < state.assoc_fail, draws[:, 10] < state.eap_fail,
-            np.zeros(len(ms), bool), draws[:, 11] < state.dhcp_fail, resolve > 2000, state.caught,
+            state.snr_db < 3,
+            draws[:, 8] < air,
+            draws[:, 9] < state.assoc_fail,
+            draws[:, 10] < state.eap_fail,
+            np.zeros(len(ms), bool),
+            draws[:, 11] < state.dhcp_fail,
+            resolve > 2000,
+            state.caught,
             loss > 0.9,
         ],
         axis=1,
-    )  # fmt: skip
+    )
     first = np.where(fails.any(axis=1), fails.argmax(axis=1), 9)
     values: list[Any] = []
     reason: Texts = np.array([_JOIN_REASONS[stage] for stage in first.tolist()], object)
@@ -493,12 +535,27 @@ def wifi_join(run: Run) -> Result:
 
 _JOIN_STAGES: Final = ("scan", "auth", "assoc", "eap", "handshake", "dhcp", "dns", "portal", "internet")
 _JOIN_TIMES: Final = (
-    "scan_ms", "auth_ms", "assoc_ms", "eap_ms", "handshake_ms", "dhcp_ms", "first_dns_ms", "first_byte_ms",
-)  # fmt: skip
+    "scan_ms",
+    "auth_ms",
+    "assoc_ms",
+    "eap_ms",
+    "handshake_ms",
+    "dhcp_ms",
+    "first_dns_ms",
+    "first_byte_ms",
+)
 _JOIN_REASONS: Final = (
-    "not_associated", "auth_failed", "not_associated", "auth_failed", "auth_failed", "dhcp_failed", "dns_failed",
-    "portal", "timeout", None,
-)  # fmt: skip
+    "not_associated",
+    "auth_failed",
+    "not_associated",
+    "auth_failed",
+    "auth_failed",
+    "dhcp_failed",
+    "dns_failed",
+    "portal",
+    "timeout",
+    None,
+)
 
 
 def portal(run: Run) -> Result:
@@ -551,7 +608,7 @@ def agent(run: Run) -> Result:
             uptime_s=float(60 * up),
             rss_bytes=int(33_000_000 + 3_000_000 * r),
             cpu_ratio=c,
-            loop_lag_p95_ms=l,
+            loop_lag_p95_ms=lag_ms,
             outbox_records=300 if away else 2,
             outbox_oldest_s=600.0 if away else 1.5,
             outbox_dropped=0,
@@ -565,8 +622,8 @@ def agent(run: Run) -> Result:
             reconnects=1,
             degraded=False,
             cert_days_left=400.0,
-        )  # fmt: skip
-        for up, r, c, l, away, o, t in zip(
+        )
+        for up, r, c, lag_ms, away, o, t in zip(
             since.tolist(),
             draws[:, 3].tolist(),
             _rounded(cpu),
@@ -575,7 +632,7 @@ def agent(run: Run) -> Result:
             _rounded(offset),
             np.round(44 + 8 * draws[:, 0], 1).tolist(),
             strict=True,
-        )  # fmt: skip
+        )
     ]
     return Result(values, reason, np.full(len(reason), 0.003))
 

@@ -32,9 +32,14 @@ class Job(Struct, frozen=True):
 
     def announced(self, box: Box) -> messages.Job:
         return messages.Job(
-            probe=self.probe, target=self.target, role=self.role, interface=box.interface, provider=self.provider,
-            resolver=self.resolver, period_s=self.period_s,
-        )  # fmt: skip
+            probe=self.probe,
+            target=self.target,
+            role=self.role,
+            interface=box.interface,
+            provider=self.provider,
+            resolver=self.resolver,
+            period_s=self.period_s,
+        )
 
 
 def jobs(box: Box) -> list[Job]:

@@ -54,15 +54,23 @@ def truth(
 ) -> Iterator[Header | Injected | Hour]:
     """Of the window [start, end)."""
     yield Header(
-        seed=district.seed, start=_time(start_minute), end=_time(end_minute), venues=len(district.venues),
+        seed=district.seed,
+        start=_time(start_minute),
+        end=_time(end_minute),
+        venues=len(district.venues),
         agents=len(district.boxes),
-    )  # fmt: skip
+    )
     for fault in faults:
         yield Injected(
-            venue=fault.venue, kind=fault.kind, segment=fault.segment, start=_time(fault.start_minute),
-            end=_time(fault.end_minute), strength=round(fault.strength, 4), effect=fault.effect,
+            venue=fault.venue,
+            kind=fault.kind,
+            segment=fault.segment,
+            start=_time(fault.start_minute),
+            end=_time(fault.end_minute),
+            strength=round(fault.strength, 4),
+            effect=fault.effect,
             target=fault.target if fault.kind == "target_down" else None,
-        )  # fmt: skip
+        )
     for venue in district.venues:
         own = [fault for fault in faults if fault.venue == venue.slug]
         for hour in range(start_minute - start_minute % 60, end_minute, 60):
@@ -75,11 +83,15 @@ def truth(
                 for minute in range(max(fault.start_minute, hour), min(fault.end_minute, hour + 60))
             }
             yield Hour(
-                venue=venue.slug, network="gov" if venue.network == "gov" else "wifi", hour=_time(hour),
-                segment=segments[0] if segments else "none", segments=segments,
+                venue=venue.slug,
+                network="gov" if venue.network == "gov" else "wifi",
+                hour=_time(hour),
+                segment=segments[0] if segments else "none",
+                segments=segments,
                 strength=round(max(fault.strength for fault in blamed), 4) if blamed else None,
-                share=round(len(minutes) / 60, 4), faults=sorted({fault.kind for fault in on}),
-            )  # fmt: skip
+                share=round(len(minutes) / 60, 4),
+                faults=sorted({fault.kind for fault in on}),
+            )
 
 
 def _time(minute: int) -> datetime:

@@ -118,7 +118,7 @@ class VirtualAgent:
                 np.round(result.duration_s, 4).tolist(),
                 result.values,
                 strict=True,
-            )  # fmt: skip
+            )
         ):
             flags: list[str] = []
             clock = "synced"
@@ -150,7 +150,7 @@ class VirtualAgent:
                     flags=flags,
                     clock=clock,
                     values=values,
-                )  # fmt: skip
+                )
             )
         return found
 
@@ -186,6 +186,6 @@ class VirtualAgent:
                     duration_s=0.0,
                     outcome="ok",
                     values=values,
-                )  # fmt: skip
+                )
             )
         return found

@@ -27,7 +27,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "up": Command("wanggan.up", "agent,server", "everything on this machine, with a live page: the place to start"),
     "agent": Command("agent.commands", "agent", "measure: run, once, check-config"),
     "reflector": Command("reflector.commands", "reflector", "the target that agents measure against: run"),
-    "simulate": Command("simulator.commands", "server", "a virtual fleet with known truth: into a file, a store, or live"),
+    "simulate": Command("simulator.commands", "server", "a virtual fleet with known truth: file, store or live"),
     "collector": Command(
         "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
     ),
