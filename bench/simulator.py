@@ -1,22 +1,25 @@
 """What the virtual fleet costs: to a file, into a store, live.
 
-    python -m bench.simulator [--days 14] [--agents 1000] [--seconds 60]
+python -m bench.simulator [--days 14] [--agents 1000] [--seconds 60]
 """
 
 import argparse
 import asyncio
 import io
 import resource
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.programs import Broker, Influx
+from bench.programs import free_port
 from simulator import district, output
 from simulator.fleet import Counts, Place, run_fleet
 from simulator.world import World
+from tests.servers import Influxd
+from wanggan.broker import find_mosquitto
 
 END_MS = 1_795_000_000_000 // 86_400_000 * 86_400_000
 DAY_MS = 86_400_000
@@ -93,13 +96,23 @@ def main() -> None:
         total, took_s = to_store(world, found.days, folder, f'engine = "sqlite"\npath = "{folder}/wanggan.db"')
         print(f"| into SQLite, {found.days} days | {total:,} | {took_s:.1f} | {total / took_s:,.0f} |")
         (folder / "wanggan.db").unlink()
-        with Influx(folder) as influx:
-            table = f'engine = "influx"\nurl = "http://127.0.0.1:{influx.port}"\nendpoint = "/write"'
+        influx = Influxd(folder)
+        influx.start()
+        try:
+            table = f'engine = "influx"\nurl = "{influx.url}"\nendpoint = "/write"'
             total, took_s = to_store(world, found.days, folder, table)
             print(f"| into influxd, {found.days} days | {total:,} | {took_s:.1f} | {total / took_s:,.0f} |")
-        with Broker(folder) as broker:
-            counts, share = live(found.agents, found.seconds, broker.port)
-            print(f"| {found.agents} live agents, {found.seconds:.0f} s | {counts.made:,} | {share:.2f} of a core | |")
+        finally:
+            influx.stop()
+        port = free_port()
+        (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        with subprocess.Popen([find_mosquitto() or "mosquitto", "-c", str(folder / "mosquitto.conf")]) as broker:
+            try:
+                time.sleep(1)
+                counts, share = live(found.agents, found.seconds, port)
+            finally:
+                broker.terminate()
+        print(f"| {found.agents} live agents, {found.seconds:.0f} s | {counts.made:,} | {share:.2f} of a core | |")
 
 
 if __name__ == "__main__":
