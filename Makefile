@@ -13,13 +13,16 @@ export PIP_ROOT_USER_ACTION := ignore
 
 # Real servers, a browser and network tools for the tests; each line says what for.
 APT := \
+	bind9-dnsutils \
 	chromium \
+	curl \
 	dnsmasq-base \
 	gcc \
 	influxdb \
 	iperf3 \
 	iproute2 \
 	iputils-ping \
+	iputils-tracepath \
 	libc6-dev \
 	mosquitto \
 	nftables \

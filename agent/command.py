@@ -28,6 +28,10 @@ _FOLDERS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _found: dict[str, str] = {}
 
 
+class Killed(Failure):
+    """It was not done in time. `internal`, unless a caller knows what it waited for."""
+
+
 class Done(NamedTuple):
     """A program that ended by itself."""
 
@@ -54,8 +58,8 @@ async def run(program: str, *words: str, timeout_s: float, environment: Mapping[
     """Run `program` with `words` and without input, messages in English; its whole process group ends with it.
 
     :param environment: in addition to our own.
-    :raises Failure: `tool_missing`; `internal` when it could not be started, or had to be killed because it took more
-        than `timeout_s` or wrote too much.
+    :raises Killed: it took more than `timeout_s`.
+    :raises Failure: `tool_missing`; `internal` when it could not be started or wrote too much.
     """
     process = _start([find(program), *words], program, environment or {})
     async with _Child(process) as child:
@@ -63,7 +67,7 @@ async def run(program: str, *words: str, timeout_s: float, environment: Mapping[
             async with asyncio.timeout(timeout_s):
                 await child.ended.wait()
         except TimeoutError:
-            raise Failure("internal", f"{program} was not done within {timeout_s:g} s and was killed") from None
+            raise Killed("internal", f"{program} was not done within {timeout_s:g} s and was killed") from None
         child.read_rest()
     if child.flooded:
         raise Failure("internal", f"{program} wrote more than {MAX_OUTPUT_BYTES} bytes and was killed")

@@ -6,11 +6,12 @@ Every name of a fault in a socket becomes a reason here and nowhere else.
 import array
 import errno
 import fcntl
+import os
 import socket
 import struct
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from agent.probe import Failure
 from contract.vocabulary import Reason
@@ -52,6 +53,14 @@ def failure(error: OSError, what: str) -> Failure:
     if isinstance(error, ConnectionError) and error.errno is None:
         return Failure("reset", what)
     return Failure(_REASONS.get(error.errno or 0, "internal"), f"{what}: {error.strerror or error}")
+
+
+def reason_in(text: str) -> Reason:
+    """The reason of the errno whose words some program ended its error with; `internal` without one."""
+    for code, reason in _REASONS.items():
+        if text.endswith(os.strerror(code)):
+            return reason
+    return "internal"
 
 
 def link(interface: str) -> Link:
@@ -97,6 +106,32 @@ def bind(sock: socket.socket, interface: str, port: int = 0) -> None:
         raise failure(error, f"binding to {interface}") from error
     if source or port:
         sock.bind((source, port))
+
+
+class Way(NamedTuple):
+    """How to leave by an interface."""
+
+    source: str
+    """Local address, without scope."""
+    bound: bool
+    """Whether this process may bind a socket to the device; else the source address has to do."""
+
+
+def way(address: str, port: int, interface: str) -> Way:
+    """How `interface` leads to literal `address`; nothing is sent.
+
+    :raises Failure: when it does not.
+    """
+    family, sockaddr = numeric(address, port, interface)
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            bind(sock, interface)
+            sock.connect(sockaddr)
+        except OSError as error:
+            raise failure(error, f"no way to {address}") from error
+        check_source(sock, interface)
+        device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+        return Way(str(sock.getsockname()[0]).partition("%")[0], bool(device.rstrip(b"\0")))
 
 
 def check_source(sock: socket.socket, interface: str) -> None:

@@ -1,7 +1,6 @@
 """One DNS query straight to the job's resolver, past every cache of ours."""
 
 import secrets
-import socket
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Final, Literal
 
@@ -10,7 +9,7 @@ from msgspec import Meta
 from pycares import errno as ares
 
 from agent import sockets
-from agent.probe import Context, Failure, NameServer, Probe, Settings
+from agent.probe import Context, Failure, Probe, Settings
 from agent.resolver import AresError, Resolver
 from contract.values import Dns
 
@@ -51,7 +50,8 @@ async def measure(settings: DnsSettings, context: Context) -> Dns:
     if settings.random_label:
         name = f"{secrets.token_hex(8)}.{name}"
     values = context.values = Dns(name=name, family=settings.family)
-    _check_way(context.resolver, context.interface)
+    # c-ares calls a missing route `refused` and a refused device nothing at all: found out before the clock runs.
+    sockets.way(context.resolver.address, context.resolver.port, context.interface)
     server = f"[{context.resolver.address}]:{context.resolver.port}"
     async with Resolver(context.interface, servers=[server], timeout_s=TIMEOUT_S) as resolver:
         started_s = context.clock.boot()
@@ -94,18 +94,6 @@ def _failure(error: AresError, random_label: bool) -> Failure | None:
         case ares.ARES_ECONNREFUSED:
             return Failure("refused", "nobody listens at the resolver's address")
     return Failure("dns_failed", str(error))
-
-
-def _check_way(server: NameServer, interface: str) -> None:
-    """c-ares calls a missing route `refused` and a refused device nothing at all: found out before the clock runs."""
-    family, sockaddr = sockets.numeric(server.address, server.port, interface)
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        try:
-            sockets.bind(sock, interface)
-            sock.connect(sockaddr)
-        except OSError as error:
-            raise sockets.failure(error, f"no way to {server.address}") from error
-        sockets.check_source(sock, interface)
 
 
 def _addresses(result: pycares.DNSResult, family: Literal["a", "aaaa"]) -> list[str]:

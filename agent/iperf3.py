@@ -1,0 +1,191 @@
+"""Throughput against an iperf3 server: the system's own `iperf3` as a child process, once in each direction."""
+
+import asyncio
+from typing import Final, Literal, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from agent import command, counters, sockets
+from agent.probe import Context, Failure
+from agent.resolver import resolve
+from contract.values import Throughput
+from contract.vocabulary import Reason
+
+PORT: Final = 5201
+OMIT_S: Final = 1
+"""Of the start, not counted."""
+CONNECT_S: Final = 5
+IDLE_S: Final = 5
+END_S: Final = 3
+"""For the exchange of results."""
+RETRY_S: Final = 1.0
+"""Before the second try at a server that is busy: it may still be so with our own last test."""
+
+Mode = Literal["quick", "working", "audit"]
+Way = Literal["down", "up"]
+
+
+class Course(NamedTuple):
+    """What one direction takes."""
+
+    connections: int
+    duration_s: int
+    """Counted, behind :data:`OMIT_S`."""
+
+
+COURSES: Final[dict[Mode, Course]] = {"quick": Course(4, 3), "working": Course(8, 8), "audit": Course(4, 10)}
+
+_SAYINGS: Final[dict[str, Reason]] = {
+    "server is busy": "no_slot",
+    "closed unexpectedly": "reset",
+    "server has terminated": "reset",
+    "idle timeout": "timeout",
+    "bind-to-device": "no_permission",
+}
+"""Of iperf3's own errors; the others end in the system's words for an errno."""
+
+
+class Wanted(Protocol):
+    """What is read of a throughput job's settings."""
+
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def congestion_control(self) -> str:
+        """`default` leaves it to the hosts."""
+        ...
+
+
+class Half(Struct):
+    """What one direction brought; None is not known."""
+
+    failure: Failure | None = None
+    """Why there is no rate."""
+    mbps: float | None = None
+    """Goodput, as the receiver counted it."""
+    bytes: int | None = None
+    """Of payload, as the receiver counted it; of a download also when it was cut short."""
+    connections: int | None = None
+    cpu_ratio: float | None = None
+    congestion_control: str | None = None
+    """The sender's."""
+
+
+async def measure(settings: Wanted, context: Context) -> Throughput:
+    """Down, then up; `context.values` keeps the first when the second fails.
+
+    :raises Failure: `tool_missing`, `no_slot`, or what the network did.
+    """
+    assert context.target is not None
+    assert context.target.name is not None
+    command.find("iperf3")
+    values = context.values = Throughput(mode=settings.mode)
+    address = (await resolve(context.target.name, context.interface))[0]
+    course = COURSES[settings.mode]
+    words = _words(address, context.target.port or PORT, course, settings.congestion_control, context.interface)
+    down = await _half("down", words, course, context)
+    values.down_mbps, values.down_bytes, values.connections = down.mbps, down.bytes, down.connections
+    values.cpu_ratio, values.congestion_control = down.cpu_ratio, down.congestion_control
+    if down.failure is not None:
+        raise down.failure
+    up = await _half("up", words, course, context)
+    values.up_mbps, values.up_bytes = up.mbps, up.bytes
+    if up.failure is not None:
+        raise up.failure
+    values.cpu_ratio = max((half.cpu_ratio for half in (down, up) if half.cpu_ratio is not None), default=None)
+    if up.congestion_control != down.congestion_control:
+        values.congestion_control = f"{down.congestion_control}/{up.congestion_control}"
+    return values
+
+
+def _words(address: str, port: int, course: Course, congestion_control: str, interface: str) -> list[str]:
+    """Its arguments, but for the direction.
+
+    :raises Failure: when `interface` does not lead to `address`.
+    """
+    way = sockets.way(address, port, interface)
+    words = ["-c", address, "-p", str(port), "-J", "-P", str(course.connections), "-t", str(course.duration_s)]
+    words += ["-O", str(OMIT_S), "--connect-timeout", str(CONNECT_S * 1000)]
+    words += ["--bind-dev", interface] if way.bound else ["-B", way.source]
+    return words if congestion_control == "default" else [*words, "-C", congestion_control]
+
+
+async def _half(way: Way, words: list[str], course: Course, context: Context) -> Half:
+    if way == "down":
+        words = [*words, "-R", "--rcv-timeout", str(IDLE_S * 1000)]
+    timeout_s = CONNECT_S + OMIT_S + course.duration_s + END_S
+    for last_try in (False, True):
+        watching = asyncio.create_task(counters.watch(way, context), name="live rate")
+        try:
+            done = await command.run("iperf3", *words, timeout_s=timeout_s)
+        except command.Killed as killed:
+            # Nothing of ours takes so long: the path or the server says nothing any more.
+            return Half(Failure("timeout", f"{way}: {killed.detail}"))
+        finally:
+            watching.cancel()
+        half = parse(done, way)
+        if last_try or half.failure is None or half.failure.reason != "no_slot":
+            break
+        await context.clock.sleep(RETRY_S)
+    return half
+
+
+class _Sum(Struct):
+    bytes: int
+    bits_per_second: float = 0.0
+    omitted: bool = False
+
+
+class _Interval(Struct):
+    sum: _Sum
+
+
+class _Cpu(Struct):
+    host_total: float
+
+
+class _End(Struct):
+    streams: list[msgspec.Raw] = []
+    sum_received: _Sum | None = None
+    cpu_utilization_percent: _Cpu | None = None
+    sender_tcp_congestion: str | None = None
+
+
+class _Output(Struct):
+    """What is read of `iperf3 -J`."""
+
+    intervals: list[_Interval] = []
+    end: _End = msgspec.field(default_factory=_End)
+    error: str | None = None
+
+
+def parse(done: command.Done, way: Way) -> Half:
+    """One run's output. iperf3 exits with 0 after an error, too; what tells is its `error`."""
+    try:
+        said = msgspec.json.decode(done.output, type=_Output)
+    except msgspec.MsgspecError as error:
+        return Half(Failure("internal", f"iperf3 ended with {done.code}: {done.error or error}"))
+    if said.error is not None:
+        half = Half(Failure(_reason(said.error), f"{way}: {said.error}"))
+        counted = [interval.sum.bytes for interval in said.intervals if not interval.sum.omitted]
+        if way == "down" and counted:
+            half.bytes = sum(counted)
+        return half
+    received, cpu = said.end.sum_received, said.end.cpu_utilization_percent
+    if received is None:
+        return Half(Failure("internal", f"{way}: iperf3 reports no receiver's sum"))
+    return Half(
+        mbps=received.bits_per_second / 1e6,
+        bytes=received.bytes,
+        connections=len(said.end.streams),
+        cpu_ratio=min(1.0, cpu.host_total / 100) if cpu else None,
+        congestion_control=said.end.sender_tcp_congestion,
+    )
+
+
+def _reason(error: str) -> Reason:
+    for saying, reason in _SAYINGS.items():
+        if saying in error:
+            return reason
+    return sockets.reason_in(error)
