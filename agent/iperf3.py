@@ -40,6 +40,7 @@ _SAYINGS: Final[dict[str, Reason]] = {
     "server is busy": "no_slot",
     "closed unexpectedly": "reset",
     "server has terminated": "reset",
+    "unable to receive results": "reset",
     "idle timeout": "timeout",
     "bind-to-device": "no_permission",
 }
@@ -161,9 +162,10 @@ class _Output(Struct):
 
 
 def parse(done: command.Done, way: Way) -> Half:
-    """One run's output. iperf3 exits with 0 after an error, too; what tells is its `error`."""
+    """One run's output. iperf3 exits with 0 after an error, too, and may put warnings before the JSON; what tells is its
+    `error`."""
     try:
-        said = msgspec.json.decode(done.output, type=_Output)
+        said = msgspec.json.decode(done.output[max(0, done.output.find("{")) :], type=_Output)
     except msgspec.MsgspecError as error:
         return Half(Failure("internal", f"iperf3 ended with {done.code}: {done.error or error}"))
     if said.error is not None:

@@ -15,17 +15,19 @@ import pytest
 
 from agent.command import Done
 from agent.iperf3 import Half, parse
-from tests.agent.lab import Namespace, cable
+from tests.network.features import needs
+from tests.network.namespaces import Namespace, Program, cable, ip
+from tests.network.shape import shape, truth_mbps
 
 DATA = Path(__file__).parent / "data" / "iperf3"
 
 
 def captured(name: str, way: Any = "down") -> Half:
-    return parse(Done(0, (DATA / f"{name}.json").read_text(), ""), way)
+    return parse(Done(0, (DATA / name).read_text(), ""), way)
 
 
 def test_download() -> None:
-    half = captured("down")
+    half = captured("down.json")
     assert half.failure is None
     assert half.mbps == pytest.approx(47.784, abs=0.001)
     assert (half.bytes, half.connections, half.congestion_control) == (17919000, 4, "bbr")
@@ -33,7 +35,7 @@ def test_download() -> None:
 
 
 def test_upload_is_what_the_receiver_counted() -> None:
-    half = captured("up", "up")
+    half = captured("up.json", "up")
     assert half.mbps == pytest.approx(48.107, abs=0.001)
     assert half.bytes == 18182536
 
@@ -41,10 +43,11 @@ def test_upload_is_what_the_receiver_counted() -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "detail", "counted"),
     [
-        ("busy", "no_slot", "down: the server is busy running a test. try again later", None),
-        ("refused", "refused", "down: unable to connect to server: Connection refused", None),
-        ("killed", "reset", "down: control socket has closed unexpectedly", 11948896),
-        ("stalled", "timeout", "down: idle timeout for receiving data", 5949832),
+        ("busy.json", "no_slot", "down: the server is busy running a test. try again later", None),
+        ("refused.json", "refused", "down: unable to connect to server: Connection refused", None),
+        ("killed.json", "reset", "down: control socket has closed unexpectedly", 11948896),
+        ("stalled.json", "timeout", "down: idle timeout for receiving data", 5949832),
+        ("no_results.txt", "reset", "down: unable to receive results: Resource temporarily unavailable", 11954688),
     ],
 )
 def test_errors(name: str, reason: str, detail: str, counted: int | None) -> None:
@@ -56,7 +59,7 @@ def test_errors(name: str, reason: str, detail: str, counted: int | None) -> Non
 
 def test_upload_that_was_cut_short_has_no_bytes() -> None:
     """Only the sender's count is there: it reads what its own kernel took."""
-    half = captured("killed_up", "up")
+    half = captured("killed_up.json", "up")
     assert half.failure is not None
     assert (half.failure.reason, half.bytes) == ("reset", None)
 
@@ -99,24 +102,16 @@ def test_output_that_is_none() -> None:
 
 # The real thing
 
-
-@contextmanager
-def server(space: Namespace, port: int = 5201) -> Iterator["subprocess.Popen[bytes]"]:
-    argv = space.argv("iperf3", "--server", "--port", str(port))
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(200):
-                if f":{port} " in space.run("ss", "-ltn"):
-                    break
-                time.sleep(0.02)
-            yield process
-        finally:
-            process.kill()
+inside = needs("tbf", "cubic")
 
 
-def measure(space: Namespace, host: str = "10.77.0.2", *words: str, port: int = 5201) -> dict[str, Any]:
+def server(space: Namespace) -> Program:
+    return space.start("iperf3", "--server", "--forceflush", ready="listening")
+
+
+def measure(space: Namespace, host: str = "10.77.0.2", *words: str) -> dict[str, Any]:
     """What the provider alone ends with, run inside `space`."""
-    argv = space.argv(sys.executable, "-m", "tests.agent.provider", "iperf3", host, str(port), "v0", *words)
+    argv = space.argv(sys.executable, "-m", "tests.agent.provider", "iperf3", host, "5201", "v0", *words)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -124,42 +119,51 @@ def measure(space: Namespace, host: str = "10.77.0.2", *words: str, port: int = 
 
 
 @contextmanager
-def after(seconds: float, do: Callable[[], object]) -> Iterator[None]:
-    timer = threading.Timer(seconds, do)
-    timer.start()
+def when(happened: Callable[[], bool], do: Callable[[], object]) -> Iterator[None]:
+    """`do` something as soon as something else has happened."""
+
+    def watch() -> None:
+        while not (happened() or over.is_set()):
+            time.sleep(0.02)
+        do()
+
+    over = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()
+        over.set()
+        watcher.join()
 
 
-def shape(space: Namespace, mbit: int) -> None:
-    tbf = ("tbf", "rate", f"{mbit}mbit", "burst", "32kb", "latency", "50ms")
-    space.run("tc", "qdisc", "replace", "dev", "v0", "root", *tbf)
-
-
+@inside
 def test_both_directions_against_the_shaped_truth() -> None:
-    with cable() as (here, there), server(there):
-        shape(here, 20)
-        shape(there, 50)
+    with cable() as (here, there):
+        server(there)
+        shape(here, rate_mbps=20)
+        shape(there, rate_mbps=50)
+        for space in (here, there):
+            space.pin("cubic")
         end = measure(here)
     values = end["values"]
     assert end["reason"] is None, end
-    assert values["down_mbps"] == pytest.approx(50 * 1448 / 1514, rel=0.05)
-    assert values["up_mbps"] == pytest.approx(20 * 1448 / 1514, rel=0.05)
+    assert values["down_mbps"] == pytest.approx(truth_mbps(50), rel=0.1)
+    assert values["up_mbps"] == pytest.approx(truth_mbps(20), rel=0.1)
     assert values["down_bytes"] == pytest.approx(values["down_mbps"] * 3e6 / 8, rel=0.02)
     assert (values["mode"], values["connections"]) == ("quick", 4)
     assert 0 < values["cpu_ratio"] <= 1
-    assert values["congestion_control"]
+    assert values["congestion_control"] == "cubic"
     told = " ".join(end["told"])
     assert "down " in told
     assert "up " in told
     assert "Mbit/s" in told
 
 
+@inside
 def test_congestion_control_that_is_asked_for() -> None:
-    with cable() as (here, there), server(there):
+    with cable() as (here, there):
+        server(there)
         end = measure(here, "10.77.0.2", "quick", "reno")
         if end["reason"] == "internal" and "not supported" in end["detail"]:
             pytest.skip("this kernel has no reno")
@@ -169,17 +173,17 @@ def test_congestion_control_that_is_asked_for() -> None:
     assert "TCP_CONGESTION" in nonsense["detail"]
 
 
+@inside
 def test_server_that_is_busy() -> None:
-    with cable() as (here, there), server(there):
-        argv = here.argv("iperf3", "--client", "10.77.0.2", "--time", "30")
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as other:
-            time.sleep(1.0)
-            end = measure(here)
-            other.kill()
+    with cable() as (here, there):
+        server(there)
+        here.start("iperf3", "--client", "10.77.0.2", "--time", "30", "--forceflush", ready="connected")
+        end = measure(here)
     assert end["reason"] == "no_slot"
     assert end["values"]["down_mbps"] is None
 
 
+@inside
 def test_nobody_there() -> None:
     with cable() as (here, there):
         refused = measure(here)
@@ -191,39 +195,48 @@ def test_nobody_there() -> None:
     assert no_way["reason"] == "unreachable"
 
 
-def test_server_that_dies_in_the_middle() -> None:
-    with cable() as (here, there), server(there) as process:
-        shape(there, 50)
-        with after(3.0, lambda: process.send_signal(signal.SIGKILL)):
+@inside
+@pytest.mark.parametrize("moment", ["(omitted)", "1.00-2.00", "2.00-3.00"], ids=["early", "middle", "end"])
+def test_server_that_dies(moment: str) -> None:
+    with cable() as (here, there):
+        program = server(there)
+        shape(there, rate_mbps=50)
+        with when(lambda: moment in program.log, program.process.kill):
             end = measure(here)
-    assert end["reason"] == "reset"
+    assert end["reason"] == "reset", end
     assert (end["values"]["down_mbps"], end["values"]["up_mbps"]) == (None, None)
-    assert end["values"]["down_bytes"] > 0
+    assert end["values"]["down_bytes"] or moment == "(omitted)"
 
 
+@inside
 def test_download_is_kept_when_the_upload_stalls() -> None:
     """The server stops when the download is over: the upload is ended by our deadline, and nothing is left."""
-    with cable() as (here, there), server(there) as process:
-        shape(here, 50)
-        shape(there, 50)
-        with after(6.5, lambda: process.send_signal(signal.SIGSTOP)):
+    uploading = "Server listening on 5201 (test #2)"
+    with cable() as (here, there):
+        program = server(there)
+        shape(here, rate_mbps=50)
+        shape(there, rate_mbps=50)
+        with when(lambda: uploading in program.log, lambda: program.process.send_signal(signal.SIGSTOP)):
             end = measure(here)
-        left = here.run("sh", "-c", "ip netns pids $0 | xargs -r ps -o args= -p || true", here.name)
+        left = ip("netns", "pids", here.name).split()
     assert end["reason"] == "timeout"
-    assert end["values"]["down_mbps"] == pytest.approx(47.8, rel=0.05)
+    assert end["values"]["down_mbps"] == pytest.approx(truth_mbps(50), rel=0.1)
     assert end["values"]["up_mbps"] is None
-    assert "iperf3 -c" not in left
+    assert left == []
 
 
+@inside
 def test_interface_that_goes_away_in_the_middle() -> None:
-    with cable() as (here, there), server(there):
-        shape(there, 50)
-        with after(3.0, lambda: here.ip("link", "del", "v0")):
+    with cable() as (here, there):
+        program = server(there)
+        shape(there, rate_mbps=50)
+        with when(lambda: "1.00-2.00" in program.log, lambda: here.ip("link", "del", "v0")):
             end = measure(here)
     assert end["reason"] == "timeout"
     assert end["values"]["down_mbps"] is None
 
 
+@inside
 def test_without_the_program() -> None:
     with cable() as (here, _):
         argv = here.argv(
