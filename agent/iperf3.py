@@ -162,8 +162,8 @@ class _Output(Struct):
 
 
 def parse(done: command.Done, way: Way) -> Half:
-    """One run's output. iperf3 exits with 0 after an error, too, and may put warnings before the JSON; what tells is its
-    `error`."""
+    """One run's output. iperf3 may put warnings before the JSON, and exits with 0 after an error, too: what tells is
+    the JSON's `error`."""
     try:
         said = msgspec.json.decode(done.output[max(0, done.output.find("{")) :], type=_Output)
     except msgspec.MsgspecError as error:
