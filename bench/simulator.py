@@ -106,7 +106,9 @@ def main() -> None:
             influx.stop()
         port = free_port()
         (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-        with subprocess.Popen([find_mosquitto() or "mosquitto", "-c", str(folder / "mosquitto.conf")]) as broker:
+        with subprocess.Popen(
+            [find_mosquitto() or "mosquitto", "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL
+        ) as broker:
             try:
                 time.sleep(1)
                 counts, share = live(found.agents, found.seconds, port)

@@ -73,6 +73,8 @@ class WebSettings(Table):
     """An IP address, or `localhost`."""
     port: Port = 8080
     login: Login | None = None
+    simulated: bool = False
+    """Everything in the store is made up: said on the page and in the API."""
     allow_open: bool = False
     """True: without a login, also where other machines can reach the page."""
 

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     start_ms = _ms(start)
     end_ms = _ms(end) if end else _ms(start + timedelta(days=3650))
     known_end = end or start + timedelta(days=14)
-    middle = (start_ms + _ms(known_end)) // 2 // 86_400_000 * 1440
+    middle = _ms(found.upgrade) // 60_000 if found.upgrade else (start_ms + _ms(known_end)) // 2 // 86_400_000 * 1440
     place = district.build(found.seed, found.venues, found.agents, middle)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, metavar="OUT", help="FILE.jsonl, a collector's CONFIG, or mqtt://HOST[:PORT]")
     add("--register", type=Path, metavar="FILE", help="where the site register goes (beside the data)")
     add("--truth", type=Path, metavar="FILE", help="where the truth goes (beside the data)")
+    add("--upgrade", type=_when, metavar="T", help="when a tenth of the venues is renewed (the middle)")
     add("--passwords", type=Path, metavar="DIR", help="live: a file AGENT.password for each agent")
     add("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes into a store (%(default)s)")
     return parser

@@ -137,7 +137,9 @@ def reflector_keys(key: str) -> str:
     return _toml({AGENT: [key]})
 
 
-def collector_configuration(broker_port: int, page_port: int, state: str, password_file: str, register: str) -> str:
+def collector_configuration(
+    broker_port: int, page_port: int, state: str, password_file: str, register: str, *, simulated: bool = False
+) -> str:
     """The collector's TOML."""
     return _toml(
         {"state": f"{state}/collector", "register": register},
@@ -150,7 +152,7 @@ def collector_configuration(broker_port: int, page_port: int, state: str, passwo
                 "password_file": password_file,
             },
             "store": {"engine": "sqlite", "path": f"{state}/wanggan.db"},
-            "web": {"listen": "127.0.0.1", "port": page_port},
+            "web": {"listen": "127.0.0.1", "port": page_port, "simulated": simulated},
         },
     )
 

@@ -67,6 +67,7 @@ class Options:
     as_json: bool = False
     local_only: bool = False
     embedded_broker: bool = False
+    demo: bool = False
 
 
 def main(argv: list[str]) -> int:
@@ -114,6 +115,10 @@ def _stop(work: asyncio.Task[int], asked: asyncio.Event) -> None:
 
 
 async def _work(options: Options, state: Path, tree: "Tree", console: Console) -> int:
+    if options.demo:
+        from wanggan import demo
+
+        return await demo.show(options, state, tree, console)
     with _progress(console, "looking at the network around this machine"):
         plan = await _plan(options)
     port = network.free_port() if options.once else options.port
@@ -365,12 +370,15 @@ def _parse(argv: list[str]) -> Options:
     parser.add_argument("--json", action="store_true", help="with --once: one JSON document on standard output")
     parser.add_argument("--local-only", action="store_true", help="measure nothing outside this machine")
     parser.add_argument("--embedded-broker", action="store_true", help="leave an installed mosquitto aside")
+    parser.add_argument("--demo", action="store_true", help="a simulated district instead of measurements (DIR/demo)")
     found = parser.parse_args(argv)
+    if found.demo and found.once:
+        parser.error("--demo measures nothing, so there is no --once")
     if found.json and not found.once:
         parser.error("--json needs --once")
     return Options(
-        port=found.port, state=found.state, once=found.once, as_json=found.json,
-        local_only=found.local_only, embedded_broker=found.embedded_broker,
+        port=found.port, state=found.state / "demo" if found.demo else found.state, once=found.once, as_json=found.json,
+        local_only=found.local_only, embedded_broker=found.embedded_broker, demo=found.demo,
     )  # fmt: skip
 
 

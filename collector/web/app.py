@@ -60,8 +60,17 @@ class Picture:
     """
 
     def __init__(
-        self, state: State, recent: Recent, venues: Venues, pages: Pages, *, fresh_s: float, wall: Callable[[], float]
+        self,
+        state: State,
+        recent: Recent,
+        venues: Venues,
+        pages: Pages,
+        *,
+        fresh_s: float,
+        wall: Callable[[], float],
+        simulated: bool,
     ) -> None:
+        self._simulated = simulated
         self._state = state
         self._recent = recent
         self._venues = venues
@@ -82,7 +91,9 @@ class Picture:
         cause = (self._state.broker.up, self._state.store.up, self._recent.failure, self._recent.read_at)
         if self._overview is None or time.monotonic() - self._built >= self._fresh_s or cause != self._cause:
             now = datetime.fromtimestamp(self._wall(), UTC)
-            self._overview = build(self._state, self._recent, self._venues, now, self._version)
+            self._overview = build(
+                self._state, self._recent, self._venues, now, self._version, simulated=self._simulated
+            )
             self._built, self._cause, self._made = time.monotonic(), cause, {}
         return self._overview
 
@@ -137,7 +148,8 @@ class Site:
             for venue in overview.venues
             for site in venue.sites
         ]
-        return _json({"at": overview.at, "agents": sites, "waiting": overview.waiting})
+        told = {"at": overview.at, "simulated": overview.simulated}
+        return _json(told | {"agents": sites, "waiting": overview.waiting})
 
     async def venue(self, request: web.Request) -> web.Response:
         overview = await self._picture.overview()
@@ -186,7 +198,8 @@ def make_app(
     """
     static = static_files()
     recent = Recent(store, fresh_s=fresh_s, wall=wall)
-    picture = Picture(state, recent, register, Pages(static, every_s=fresh_s), fresh_s=fresh_s, wall=wall)
+    pages = Pages(static, every_s=fresh_s)
+    picture = Picture(state, recent, register, pages, fresh_s=fresh_s, wall=wall, simulated=settings.simulated)
     site = Site(state, picture, static)
     guard = Guard(settings.login) if settings.login else None
 

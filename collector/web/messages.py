@@ -28,6 +28,10 @@ TEXTS: Final[dict[str, Text]] = {
         "These agents are connected but not registered; they keep their records. Add this to sites.toml:",
     ),
     "no_venues": Text("还没有已登记的场所。", "No venue is registered yet."),
+    "simulated": Text(
+        "仿真数据：本页的场所和数值均由程序生成，没有一项是实测结果",
+        "Simulated data: venues and values on this page are made up by a program, none of them was measured",
+    ),
     "version": Text("版本", "version"),
     "times_in": Text("时间为您所在时区", "Times are in your time zone"),
     "times_utc": Text("时间为 UTC", "Times are in UTC"),

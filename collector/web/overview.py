@@ -154,6 +154,8 @@ class Overview(Struct, kw_only=True):
     """The whole picture at one instant."""
 
     version: str
+    simulated: bool
+    """Nothing here was measured."""
     at: datetime
     started_at: datetime
     broker: LinkView
@@ -170,7 +172,9 @@ class Overview(Struct, kw_only=True):
     waiting: list[Waiting]
 
 
-def build(state: State, recent: Recent, venues: Venues, now: datetime, version: str) -> Overview:
+def build(
+    state: State, recent: Recent, venues: Venues, now: datetime, version: str, *, simulated: bool = False
+) -> Overview:
     """The picture at `now`."""
     by_venue: dict[str, list[SiteView]] = defaultdict(list)
     for site, tracks in _with_tracks(venues.sites(now), recent.tracks):
@@ -181,6 +185,7 @@ def build(state: State, recent: Recent, venues: Venues, now: datetime, version: 
     waiting = _waiting(state, sites)
     return Overview(
         version=version,
+        simulated=simulated,
         at=now,
         started_at=state.started_at,
         broker=_link(state.broker),

@@ -71,5 +71,9 @@ class WebSettings(Protocol):
     @property
     def port(self) -> int: ...
     @property
+    def simulated(self) -> bool:
+        """Whether what the store holds is made up."""
+
+    @property
     def login(self) -> Login | None:
         """None: everyone who reaches the port may read."""

@@ -65,6 +65,7 @@ class Login:
 class Settings:
     port: int
     listen: str = "127.0.0.1"
+    simulated: bool = False
     login: Login | None = None
 
 

@@ -1,0 +1,123 @@
+"""`wanggan up --demo`: the same page, filled with a simulated district that goes on living. Nothing is measured."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from rich.console import Console
+
+from simulator import district
+from wanggan import broker, network, watch
+from wanggan.plan import COLLECTOR, collector_configuration
+from wanggan.processes import Child, program
+from wanggan.up import HOST, Options, Tree, UpError, _healthy, _listens, _overview
+
+VENUES: Final = 52
+HOURS: Final = 48
+"""Of raw records that are there at once. Rollups of two weeks join them when there are rollups."""
+FILL_S: Final = 120.0
+
+FAULTS: Final = (
+    # kind, venue's place among those of its network, hours before now, hours it lasts, strength
+    ("weak_signal", 2, 30, 5, 0.5),
+    ("eap_failure", 5, 20, 3, 0.8),
+    ("dhcp_exhaustion", 9, 8, 3, 0.8),
+    ("dns_slow", 12, 26, 6, 0.6),
+    ("uplink_saturated", 1, 2, 8, 0.7),
+    ("congestion", 7, 3, 12, 0.9),
+    ("portal_stuck", 15, 1, 6, 0.8),
+    ("dns_hijack", 20, 1, 4, 0.7),
+    ("upstream_outage", 24, 5, 1, 1.0),
+    ("target_down", 28, 40, 2, 0.9),
+    ("lan_fault", 44, 2, 10, 0.5),
+    ("cpu_starved", 33, 4, 8, 0.6),
+    ("power_cut", 36, 12, 2, 1.0),
+)
+"""What has gone wrong, and what goes wrong now."""
+
+
+async def show(options: Options, state: Path, tree: Tree, console: Console) -> int:
+    """Until stopped.
+
+    :raises UpError: when a part does not start.
+    """
+    generated = _fresh(state)
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    upgrade = now - timedelta(hours=HOURS // 2)
+    place = district.build(1, VENUES, VENUES, int(upgrade.timestamp() // 60))
+    agents = [box.agent for box in place.boxes]
+    port = network.free_port()
+    passwords = {name: secrets.token_urlsafe(24) for name in (COLLECTOR, *agents)}
+    for name, password in passwords.items():
+        broker.write_private(generated / f"{name}.password", password + "\n")
+    chosen = broker.choose(generated, port, passwords, agent=agents[0], embedded=options.embedded_broker)
+    tree.broker_name = chosen.name
+    register = broker.write_private(generated / "sites.toml", district.register(place))
+    faults = broker.write_private(generated / "faults.toml", _script(place, now))
+    password_file = str(generated / f"{COLLECTOR}.password")
+    collector_file = broker.write_private(
+        generated / "collector.toml",
+        collector_configuration(port, options.port, str(state), password_file, str(register), simulated=True),
+    )
+    common = [
+        "simulate", "--agents", str(VENUES), "--venues", str(VENUES), "--faults", str(faults),
+        "--upgrade", upgrade.isoformat(), "--register", str(register), "--truth", str(state / "truth.jsonl"),
+    ]  # fmt: skip
+    await tree.open()
+    tree.start(Child("broker", chosen.argv, tree.logs, tree.mark))
+    with _waiting(console, f"simulating the last {HOURS} hours of {VENUES} venues"):
+        since = now - timedelta(hours=HOURS)
+        fill = [*common, "--from", since.isoformat(), "--to", now.isoformat(), "--out", str(collector_file)]
+        child = Child("agent", program(*fill), tree.logs, tree.mark)
+        try:
+            async with asyncio.timeout(FILL_S):
+                await tree.output(child)
+        except TimeoutError:
+            raise UpError(f"the simulation was not over within {FILL_S:g} s (log: {child.log})") from None
+        await tree.ready("broker", lambda: _listens(port))
+        collector = program("collector", "run", "--config", str(collector_file))
+        tree.start(Child("collector", collector, tree.logs, tree.mark))
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            await tree.ready("collector", lambda: _healthy(session, options.port))
+    live = [*common, "--passwords", str(generated), "--out", f"mqtt://{HOST}:{port}"]
+    tree.start(Child("agent", program(*live), tree.logs, tree.mark))
+    console.print("[bold]SIMULATED[/bold]: a made-up district, nothing is measured.")
+    console.print(f"Live page: http://{HOST}:{options.port}/")
+    console.print(f"  what is true (segment, venue, hour): {state / 'truth.jsonl'}", markup=False)
+    console.print(f"  broker: {tree.broker_name}; data and logs: {state}. Ctrl-C stops everything.", markup=False)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        await watch.watch(lambda: _overview(session, options.port), tree.say)
+    raise AssertionError("watch never ends by itself")
+
+
+def _fresh(state: Path) -> Path:
+    """The folder of configurations; what an earlier demonstration stored is gone: its faults were at other times."""
+    for old in state.glob("wanggan.db*"):
+        old.unlink()
+    generated = state / "config"
+    generated.mkdir(mode=0o700, exist_ok=True)
+    return generated
+
+
+def _script(place: district.District, now: datetime) -> str:
+    lines = ["# Written by `wanggan up --demo` at every start."]
+    for kind, number, ago_h, length_h, strength in FAULTS:
+        start = (now - timedelta(hours=ago_h)).isoformat()
+        venue = place.venues[number % len(place.venues)].slug
+        lines += ["", "[[faults]]", f'kind = "{kind}"', f'venue = "{venue}"', f"start = {start}"]
+        lines += [f'length = "{length_h}h"', f"strength = {strength}"]
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def _waiting(console: Console, what: str) -> Iterator[None]:
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
