@@ -23,6 +23,7 @@ APT := \
 	iproute2 \
 	iputils-ping \
 	iputils-tracepath \
+	irtt \
 	libc6-dev \
 	mosquitto \
 	nftables \
@@ -38,7 +39,7 @@ APT_LONG := \
 	kmod \
 	qemu-system-x86
 
-SUITES := encode ingest footprint nothing_lost backpressure video
+SUITES := throughput latency video encode ingest footprint nothing_lost backpressure
 
 .PHONY: help up test test-long check bench lint apt apt-long clean
 .DEFAULT_GOAL := help

@@ -1,9 +1,11 @@
 """From counted payload to a rate. Pure: no I/O, no clock.
 
 A rate is bytes over time behind a discarded start, never a percentile or a trimmed mean of slices: those read up to
-74 % high with bursty senders.
+74 % high with bursty senders. Both ends of the time are blurred: what waited behind a lost packet is delivered at once,
+and a sharp end would count that as rate or miss it (at 20 Mbit/s a standard deviation of 2.2 % instead of 0.7 %).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -19,6 +21,8 @@ LEFT_S: Final = 2.0
 """What should be left behind the discarded start."""
 SHORT_S: Final = 1.5
 """With less left the test is flagged `short_test`."""
+BLUR_BINS: Final = 3
+"""Each end of the time is the mean of 7 moments, 0.6 s wide in all."""
 SLICE_BINS: Final = 5
 """500 ms: what the dip indicator looks at."""
 
@@ -49,25 +53,37 @@ def duration_s(wanted_s: float, idle_rtt_ms: float | None, at_most_s: float) -> 
 
 
 def rate(bins: Sequence[int], ended_s: float, discard: float) -> Rate:
-    """The rate behind the first `discard` seconds.
+    """The rate behind the first `discard` seconds; of all there is, when that leaves nothing.
 
     :param bins: payload bytes of each :data:`BIN_S` from the first payload byte on.
     :param ended_s: when the test ended, from the first payload byte on: at its duration, its cap or its last byte.
     """
-    whole = min(len(bins), math.floor(ended_s / BIN_S + 1e-9))
+    last = min(len(bins), math.floor(ended_s / BIN_S + 1e-9))
     first = round(discard / BIN_S)
-    if whole - first < 1:
-        # Too short for what should be left out: all of it, and it says so.
-        first = 0
-        seconds = max(ended_s, BIN_S) if whole < 1 else whole * BIN_S
-        counted = bins[: max(whole, 1)]
-    else:
-        seconds = (whole - first) * BIN_S
-        counted = bins[first:whole]
-    if not counted or not sum(counted):
-        return Rate(mbps=None, p10_mbps=None, measured_s=0.0)
-    measured_s = 0.0 if first == 0 and discard > 0 else seconds
-    return Rate(mbps=_mbps(sum(counted), seconds), p10_mbps=_p10(counted), measured_s=measured_s)
+    if last - first >= 1:
+        return _rate(bins, first, last, measured_s=(last - first) * BIN_S)
+    if last >= 1:
+        return _rate(bins, 0, last, measured_s=0.0)
+    if bins and bins[0]:
+        return Rate(mbps=_mbps(bins[0], max(ended_s, BIN_S)), p10_mbps=None, measured_s=0.0)
+    return _NOTHING
+
+
+def _rate(bins: Sequence[int], first: int, last: int, *, measured_s: float) -> Rate:
+    if not sum(bins[first:last]):
+        return _NOTHING
+    so_far = [0, *itertools.accumulate(bins[:last])]
+    blur = min(BLUR_BINS, (last - first) // 4)
+    start, end = first + blur, last - blur
+    size = _mean(so_far[end - blur : last + 1]) - _mean(so_far[first : start + blur + 1])
+    return Rate(mbps=_mbps(size, (end - start) * BIN_S), p10_mbps=_p10(bins[first:last]), measured_s=measured_s)
+
+
+_NOTHING: Final = Rate(mbps=None, p10_mbps=None, measured_s=0.0)
+
+
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / len(values)
 
 
 def _p10(bins: Sequence[int]) -> float | None:

@@ -18,9 +18,10 @@ WAIT_LIMIT: Final = 0.15
 """Share of the time in which we could have run and another program had the core."""
 OWN_SHARE: Final = 0.90
 """Of our bytes must have gone through the interface."""
-FOREIGN_SHARE: Final = 0.10
+FOREIGN_SHARE: Final = 0.15
 FOREIGN_MBPS: Final = 1.0
-"""What more than the greater of the two moved there is other people's. Headers and acknowledgements are 7 %."""
+"""What more than the greater of the two moved there is other people's. Headers, acknowledgements and what was sent
+again make 7.8 % of a clean run, 9.9 % where a short queue drops much."""
 
 _SCHEDSTAT: Final = Path("/proc/self/schedstat")
 _CGROUP: Final = Path("/proc/self/cgroup")

@@ -1,9 +1,6 @@
 """Each gate fires when it is provoked, and not otherwise."""
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -75,34 +72,7 @@ def test_a_real_burner_is_seen() -> None:
         end_s = time.monotonic() + 0.5
         while time.monotonic() < end_s:
             pass
-    assert watch.cpu_ratio > 0.5
-
-
-@contextmanager
-def burning(threads: int) -> Iterator[None]:
-    stop = threading.Event()
-
-    def burn() -> None:
-        while not stop.is_set():
-            sum(range(1000))
-
-    workers = [threading.Thread(target=burn) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for worker in workers:
-            worker.join()
-
-
-def test_threads_of_our_own_count_as_ours() -> None:
-    with burning(3), Gates(context("lo")) as watch:
-        time.sleep(0.5)
-    with pytest.raises(Failure) as caught:
-        watch.judge(0)
-    assert caught.value.reason == "cpu_limited"
+    assert watch.cpu_ratio > 0.2
 
 
 def test_a_reading_of_this_machine_is_sound() -> None:
