@@ -599,7 +599,8 @@ def agent(run: Run) -> Result:
     draws = run.stream.uniforms(run.numbers, 4, 140)
     cpu = np.maximum(0.008 + 0.004 * draws[:, 0], state.fault("cpu_starved", "cpu_ratio"))
     lag = np.where(cpu > 0.5, 400 + 3000 * draws[:, 1], 1 + 2 * draws[:, 1])
-    offline = state.during("agent_offline")
+    # Six records a minute wait while nobody takes them.
+    away_minutes = state.minutes_into("agent_offline")
     offset = np.where(state.during("clock_wrong"), 1000 * state.fault("clock_wrong", "offset_s"), 4 * draws[:, 2] - 2)
     reason: Texts = np.full(len(run.numbers), None, object)
     since = (run.slot_ms // 60_000) % 40_320
@@ -609,8 +610,8 @@ def agent(run: Run) -> Result:
             rss_bytes=int(33_000_000 + 3_000_000 * r),
             cpu_ratio=c,
             loop_lag_p95_ms=lag_ms,
-            outbox_records=300 if away else 2,
-            outbox_oldest_s=600.0 if away else 1.5,
+            outbox_records=2 + 6 * away,
+            outbox_oldest_s=1.5 + 60 * away,
             outbox_dropped=0,
             outbox_quarantined=0,
             disk_free_bytes=5_200_000_000,
@@ -628,7 +629,7 @@ def agent(run: Run) -> Result:
             draws[:, 3].tolist(),
             _rounded(cpu),
             _rounded(lag),
-            offline.tolist(),
+            away_minutes.tolist(),
             _rounded(offset),
             np.round(44 + 8 * draws[:, 0], 1).tolist(),
             strict=True,

@@ -1,10 +1,12 @@
 """A virtual agent: its records of any window, made of the same structs as a real one's."""
 
-from datetime import UTC, datetime
+import bisect
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.record import RECORDS, Record
 from contract.values import WifiEvent
@@ -19,6 +21,12 @@ from simulator.world import State, World
 DAY_BYTES: Final = 2_000_000_000
 NEVER_ANCHORED_S: Final = 20_000.0
 """A clock that is wrong by more was reset by a restart: those records never learn their time."""
+HEAVY: Final = {"throughput": 7.5, "video": 12.0}
+"""Heavy probes, and for how many seconds they load the uplink."""
+LOADED: Final = frozenset({"latency", "dns", "web", "path"})
+"""What a loaded uplink makes worth a caution."""
+_FURTHEST: Final = timedelta(seconds=190)
+"""How far from its slot a light test of the schedule may start (5 % of an hour), and some seconds."""
 _PAD_MINUTES: Final = 40
 """Slots start up to 5 % of half a day off their time."""
 _OUTCOMES: Final = {reason: outcome for outcome, reasons in REASONS.items() for reason in reasons}
@@ -37,6 +45,10 @@ class VirtualAgent:
             job: self._stream(job.probe, job.target, job.resolver or "", job.mode or "") for job in self.jobs
         }
         self._own = self._stream("agent")
+        kind = box.venue.kind
+        opens, closes = (int(part[:2]) + int(part[3:]) / 60 for part in kind.hours.split("-"))
+        self._hours = opens, closes
+        self._open_days = [calendar.DAYS.index(day) for day in kind.days]
 
     def records(self, start_ms: int, end_ms: int) -> list[Record]:
         """Every record whose slot lies in [start, end), in the order of the slots."""
@@ -51,15 +63,57 @@ class VirtualAgent:
         if self.box.venue.network == "wifi":
             found += self._events(start_ms, end_ms, state, first)
         found.sort(key=attrgetter("slot"))
+        self._note_own_load(found, start_ms, end_ms)
         return found
+
+    def _note_own_load(self, records: list[Record], start_ms: int, end_ms: int) -> None:
+        """Light measurements beside a heavy test of our own carry a caution, as the runner gives it; `records` are in
+        the order of their slots."""
+        slot = attrgetter("slot")
+        for start, end in self._heavy(start_ms, end_ms):
+            first = bisect.bisect_left(records, start - _FURTHEST, key=slot)
+            last = bisect.bisect_right(records, end + _FURTHEST, key=slot)
+            for record in records[first:last]:
+                if (
+                    record.probe in LOADED
+                    and record.outcome == "ok"
+                    and record.started_at < end
+                    and start < record.started_at + timedelta(seconds=record.duration_s)
+                    and "cross_traffic" not in record.flags
+                ):
+                    record.flags = [*record.flags, "cross_traffic"]
+
+    def _heavy(self, start_ms: int, end_ms: int) -> list[tuple[datetime, datetime]]:
+        """When heavy tests of our own may run in and near a window, as far as schedule and opening hours say."""
+        found = []
+        for job in self.jobs:
+            if job.probe in HEAVY:
+                pad_ms = round(job.period_s * 1000 * JITTER_RATIO) + 240_000
+                numbers, slot_ms = slots(self.box, job, start_ms - pad_ms, end_ms + pad_ms)
+                starts = slot_ms + self._shift_ms(job, numbers)
+                if job.mode == "quick" and self.box.venue.network == "wifi":
+                    starts = starts[self._is_open(starts // 60_000)]
+                for at_ms in starts.tolist():
+                    start = _fromtimestamp(at_ms / 1000, UTC)
+                    found.append((start, start + timedelta(seconds=HEAVY[job.probe])))
+        return found
+
+    def _shift_ms(self, job: Job, numbers: Ints) -> Ints:
+        spread = 2 * self._streams[job].uniform(numbers, 990_000) - 1
+        return np.asarray(np.round(spread * JITTER_RATIO * job.period_s * 1000).astype(np.int64))
+
+    def _is_open(self, minutes: Ints) -> NDArray[np.bool_]:
+        hour = calendar.minute_of_day(minutes) / 60
+        opens, closes = self._hours
+        days = np.isin(calendar.weekday(calendar.local_day(minutes)), self._open_days)
+        return np.asarray(days & (hour >= opens) & (hour < closes))
 
     def _stream(self, *name: str) -> Stream:
         return Stream(self._seed, self.box.agent, *name)
 
     def _of_job(self, job: Job, numbers: Ints, slot_ms: Ints, state: State, first: int) -> list[Record]:
         stream = self._streams[job]
-        shift = (2 * stream.uniform(numbers, 990_000) - 1) * JITTER_RATIO * job.period_s * 1000
-        start_ms = slot_ms + np.round(shift).astype(np.int64)
+        start_ms = slot_ms + self._shift_ms(job, numbers)
         there = state.at(start_ms // 60_000 - first)
         result = PROBES[job.probe](Run(self.box, job, numbers, slot_ms, there, stream))
         if job.probe == "throughput":
@@ -71,10 +125,7 @@ class VirtualAgent:
         """By decision not run: the venue is closed, or the day's data is spent."""
         minutes = slot_ms // 60_000
         hour = calendar.minute_of_day(minutes) / 60
-        kind = self.box.venue.kind
-        opens, closes = (int(part[:2]) + int(part[3:]) / 60 for part in kind.hours.split("-"))
-        days = np.isin(calendar.weekday(calendar.local_day(minutes)), [calendar.DAYS.index(day) for day in kind.days])
-        is_open = days & (hour >= opens) & (hour < closes)
+        opens, is_open = self._hours[0], self._is_open(minutes)
         for place, (opened, at) in enumerate(zip(is_open.tolist(), hour.tolist(), strict=True)):
             if not opened and job.mode == "quick" and self.box.venue.network == "wifi":
                 result.reason[place], result.values[place], result.duration_s[place] = "quiet_hours", None, 0.0

@@ -68,6 +68,15 @@ class State:
                 found |= (self.minutes >= fault.start_minute) & (self.minutes < fault.end_minute)
         return found
 
+    def minutes_into(self, kind: str) -> Ints:
+        """How many minutes a fault of a kind has lasted; 0 outside."""
+        found = np.zeros(len(self.minutes), np.int64)
+        for fault in self._faults:
+            if fault.kind == kind:
+                on = (self.minutes >= fault.start_minute) & (self.minutes < fault.end_minute)
+                found = np.where(on, np.maximum(found, self.minutes - fault.start_minute), found)
+        return found
+
     def target_fails(self, target: str) -> Floats:
         """The share of attempts that a target itself fails."""
         total = np.zeros(len(self.minutes))

@@ -14,6 +14,7 @@ from collector import register
 from contract.codec import decode_record
 from simulator import district
 from simulator.commands import main
+from simulator.faults import Fault
 from simulator.fleet import Counts, Place, run_fleet
 from simulator.world import World
 from store.sqlite import SqliteStore
@@ -86,7 +87,8 @@ async def test_a_live_fleet_is_stored_once_by_a_real_collector(tmp_path: Path) -
     try:
         now_ms = round(lab.now().timestamp() * 1000) // 60_000 * 60_000
         place = district.build(3, 20, 20, 0)
-        world = World(place)
+        away = Fault("agent_offline", place.boxes[4].venue.slug, now_ms // 60_000 - 22, now_ms // 60_000 - 12, 1.0)
+        world = World(place, [away])
         store = SqliteStore(tmp_path / "store.db")
         counts, said = Counts(), io.StringIO()
         async with lab.running(
@@ -104,9 +106,11 @@ async def test_a_live_fleet_is_stored_once_by_a_real_collector(tmp_path: Path) -
             with sqlite3.connect(tmp_path / "store.db") as database:
                 for (series,) in [*database.execute("SELECT DISTINCT probe FROM jobs").fetchall(), ("wifi_event",)]:
                     counted += database.execute(f"SELECT count(*) FROM {series}").fetchone()[0]
+                late = database.execute("SELECT DISTINCT agent FROM latency WHERE flags LIKE '%replayed%'").fetchall()
                 announced = database.execute("SELECT count(DISTINCT agent) FROM jobs").fetchone()[0]
         assert counts.made == counts.stored == counted > 3000
         assert announced == 20
+        assert late == [(place.boxes[4].agent,)]
         assert json.dumps(counts.rejected) == "0"
     finally:
         broker.stop()

@@ -1,5 +1,7 @@
 """The fault script is strict, and the truth follows it."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -87,3 +89,12 @@ def test_the_truth_blames_the_segment_of_the_fault_while_it_lasts() -> None:
     assert {row.segment for row in hours if row.venue != WIFI} == {"none"}
     assert msgspec.json.decode(msgspec.json.encode(rows), type=list[Injected | Hour]) == rows
     assert RAW == "wanggan"
+
+
+def test_every_kind_is_in_the_documentation_as_it_is() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "simulator.md").read_text()
+    for name, kind in KINDS.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+        assert f"| {kind.segment} |" in row
+        for quantity, (low, high) in kind.effect.items():
+            assert f"`{quantity}` {low:g} to {high:g}" in row
