@@ -3,7 +3,7 @@
 import asyncio
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ BLOCK_MS: Final = 24 * 3_600_000
 """A file is written in blocks of a day, agent after agent, each in the order of its slots."""
 STORE_BLOCK_MS: Final = 6 * 3_600_000
 """A store gets shorter ones, the agents together, so that it only ever appends."""
-WRITE: Final = 5_000
+WRITE: Final = 10_000
 
 Told = Callable[[int], None]
 """Gets the number of records that were just written."""
@@ -91,11 +91,16 @@ def to_store(settings: Any, world: World, start_ms: int, end_ms: int, told: Told
             told(_share(settings, world.district, world.faults, begin, stop))
         return
     with ProcessPoolExecutor(len(shares), get_context("spawn")) as pool:
-        for begin, stop in blocks(start_ms, end_ms, BLOCK_MS):
-            tasks = [
-                pool.submit(_share, settings, _of(world.district, share), world.faults, begin, stop) for share in shares
-            ]
-            told(sum(task.result() for task in tasks))
+        tasks = [
+            pool.submit(_share, settings, _of(world.district, share), world.faults, begin, stop)
+            for begin, stop in blocks(start_ms, end_ms, BLOCK_MS)
+            for share in shares
+        ]
+        try:
+            for task in as_completed(tasks):
+                told(task.result())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _of(district: District, boxes: list[Any]) -> District:
