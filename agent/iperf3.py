@@ -1,7 +1,7 @@
 """Throughput against an iperf3 server: the system's own `iperf3` as a child process, once in each direction."""
 
 import asyncio
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -22,19 +22,7 @@ END_S: Final = 3
 RETRY_S: Final = 1.0
 """Before the second try at a server that is busy: it may still be so with our own last test."""
 
-Mode = Literal["quick", "working", "audit"]
 Way = Literal["down", "up"]
-
-
-class Course(NamedTuple):
-    """What one direction takes."""
-
-    connections: int
-    duration_s: int
-    """Counted, behind :data:`OMIT_S`."""
-
-
-COURSES: Final[dict[Mode, Course]] = {"quick": Course(4, 3), "working": Course(8, 8), "audit": Course(4, 10)}
 
 _SAYINGS: Final[dict[str, Reason]] = {
     "server is busy": "no_slot",
@@ -51,7 +39,11 @@ class Wanted(Protocol):
     """What is read of a throughput job's settings."""
 
     @property
-    def mode(self) -> Mode: ...
+    def mode(self) -> Literal["quick", "working", "audit"]: ...
+    @property
+    def streams(self) -> int: ...
+    @property
+    def duration_s(self) -> float: ...
     @property
     def congestion_control(self) -> str:
         """`default` leaves it to the hosts."""
@@ -83,14 +75,14 @@ async def measure(settings: Wanted, context: Context) -> Throughput:
     command.find("iperf3")
     values = context.values = Throughput(mode=settings.mode)
     address = (await resolve(context.target.name, context.interface))[0]
-    course = COURSES[settings.mode]
-    words = _words(address, context.target.port or PORT, course, settings.congestion_control, context.interface)
-    down = await _half("down", words, course, context)
+    words = _words(settings, address, context.target.port or PORT, context.interface)
+    timeout_s = CONNECT_S + OMIT_S + settings.duration_s + END_S
+    down = await _half("down", words, timeout_s, context)
     values.down_mbps, values.down_bytes, values.connections = down.mbps, down.bytes, down.connections
     values.cpu_ratio, values.congestion_control = down.cpu_ratio, down.congestion_control
     if down.failure is not None:
         raise down.failure
-    up = await _half("up", words, course, context)
+    up = await _half("up", words, timeout_s, context)
     values.up_mbps, values.up_bytes = up.mbps, up.bytes
     if up.failure is not None:
         raise up.failure
@@ -100,36 +92,44 @@ async def measure(settings: Wanted, context: Context) -> Throughput:
     return values
 
 
-def _words(address: str, port: int, course: Course, congestion_control: str, interface: str) -> list[str]:
-    """Its arguments, but for the direction.
+def _words(settings: Wanted, address: str, port: int, interface: str) -> list[str]:
+    """Its arguments but for the direction, the congestion control last.
 
     :raises Failure: when `interface` does not lead to `address`.
     """
-    way = sockets.way(address, port, interface)
-    words = ["-c", address, "-p", str(port), "-J", "-P", str(course.connections), "-t", str(course.duration_s)]
+    route = sockets.way(address, port, interface)
+    words = ["-c", address, "-p", str(port), "-J", "-P", str(settings.streams), "-t", str(round(settings.duration_s))]
     words += ["-O", str(OMIT_S), "--connect-timeout", str(CONNECT_S * 1000)]
-    words += ["--bind-dev", interface] if way.bound else ["-B", way.source]
-    return words if congestion_control == "default" else [*words, "-C", congestion_control]
+    words += ["--bind-dev", interface] if route.bound else ["-B", route.source]
+    if settings.congestion_control != "default":
+        words += ["-C", settings.congestion_control]
+    return words
 
 
-async def _half(way: Way, words: list[str], course: Course, context: Context) -> Half:
+async def _half(way: Way, words: list[str], timeout_s: float, context: Context) -> Half:
+    """One direction; a second try where a server is busy, or a host refuses the congestion control."""
+    half = await _try(way, words, timeout_s, context)
+    match half.failure:
+        case Failure(reason="no_slot"):
+            await context.clock.sleep(RETRY_S)
+        case Failure(detail=str(detail)) if "TCP_CONGESTION" in detail and "-C" in words:
+            words = words[: words.index("-C")]
+        case _:
+            return half
+    return await _try(way, words, timeout_s, context)
+
+
+async def _try(way: Way, words: list[str], timeout_s: float, context: Context) -> Half:
     if way == "down":
-        words = [*words, "-R", "--rcv-timeout", str(IDLE_S * 1000)]
-    timeout_s = CONNECT_S + OMIT_S + course.duration_s + END_S
-    for last_try in (False, True):
-        watching = asyncio.create_task(counters.watch(way, context), name="live rate")
-        try:
-            done = await command.run("iperf3", *words, timeout_s=timeout_s)
-        except command.Killed as killed:
-            # Nothing of ours takes so long: the path or the server says nothing any more.
-            return Half(Failure("timeout", f"{way}: {killed.detail}"))
-        finally:
-            watching.cancel()
-        half = parse(done, way)
-        if last_try or half.failure is None or half.failure.reason != "no_slot":
-            break
-        await context.clock.sleep(RETRY_S)
-    return half
+        words = ["-R", "--rcv-timeout", str(IDLE_S * 1000), *words]
+    watching = asyncio.create_task(counters.watch(way, context), name="live rate")
+    try:
+        return parse(await command.run("iperf3", *words, timeout_s=timeout_s), way)
+    except command.Killed as killed:
+        # Nothing of ours takes so long: the path or the server says nothing any more.
+        return Half(Failure("timeout", f"{way}: {killed.detail}"))
+    finally:
+        watching.cancel()
 
 
 class _Sum(Struct):

@@ -12,10 +12,10 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from agent import estimate, tcp, transfer
+from agent import estimate, iperf3, tcp, transfer
 from agent.control import Control, admission
 from agent.estimate import Rate
-from agent.gates import Gates
+from agent.gates import CPU_LIMIT, Gates
 from agent.probe import Context, Failure, Probe, Settings
 from agent.resolver import resolve
 from agent.stamp import Sample, Stamp, idle_rtts_ms
@@ -83,8 +83,17 @@ class ThroughputSettings(Settings, kw_only=True, forbid_unknown_fields=True, fro
     congestion_control: CongestionControl = "cubic"
     """Asked for on both sides; what was used is stored."""
 
+    @property
+    def streams(self) -> int:
+        return self.connections or MODES[self.mode].streams
+
+    @property
+    def duration_s(self) -> float:
+        """Of each direction."""
+        return self.seconds or MODES[self.mode].seconds
+
     def least_s(self) -> float:
-        return 2 * (self.seconds or MODES[self.mode].seconds)
+        return 2 * self.duration_s
 
     def most_bytes(self, uplink: Uplink) -> int:
         return sum(self.expected_bytes(way, uplink) for way in ("down", "up"))
@@ -109,7 +118,7 @@ class ThroughputSettings(Settings, kw_only=True, forbid_unknown_fields=True, fro
         return UNKNOWN_BYTES if best is None else min(MAX_BYTES, max(UNKNOWN_BYTES, self._at(best)))
 
     def _at(self, mbps: float) -> int:
-        return round(MARGIN * mbps * 1e6 / 8 * (self.seconds or MODES[self.mode].seconds))
+        return round(MARGIN * mbps * 1e6 / 8 * self.duration_s)
 
 
 class _Run(Struct, kw_only=True):
@@ -135,7 +144,7 @@ async def by_reflector(settings: ThroughputSettings, context: Context) -> Throug
 
     :raises Failure: the refusal of the reflector, a gate's verdict, or what happened to the connections.
     """
-    streams = settings.connections or MODES[settings.mode].streams
+    streams = settings.streams
     values = context.values = Throughput(mode=settings.mode, connections=streams)
     context.progress("idle round trip")
     idle_ms = values.idle_rtt_p50_ms = await _idle_rtt_ms(context)
@@ -152,6 +161,29 @@ async def by_reflector(settings: ThroughputSettings, context: Context) -> Throug
         values.working_rise_ms = max(0.0, max(values.loaded_down_rtt_p50_ms, values.loaded_up_rtt_p50_ms) - idle_ms)
     _flag(runs, context, idle_ms)
     gates.judge(moved)
+    return values
+
+
+async def by_iperf3(settings: ThroughputSettings, context: Context) -> Throughput:
+    """The system's iperf3 against an iperf3 server."""
+    return await _by_program(iperf3.measure, settings, context)
+
+
+Provider = Callable[[ThroughputSettings, Context], Awaitable[Throughput]]
+
+
+async def _by_program(measure: Provider, settings: ThroughputSettings, context: Context) -> Throughput:
+    """What another program measures is judged by what the interface's counters and its own CPU time say.
+
+    :raises Failure: also `budget` where traffic costs money: these programs know no cap.
+    """
+    if context.uplink.metered:
+        raise Failure("budget", f"the uplink is metered, and {context.provider} cannot be kept small")
+    with Gates(context) as gates:
+        values = await measure(settings, context)
+    gates.judge((values.down_bytes or 0) + (values.up_bytes or 0), all_counted=False)
+    if values.cpu_ratio is not None and values.cpu_ratio > CPU_LIMIT:
+        raise Failure("cpu_limited", f"{context.provider} used {values.cpu_ratio:.0%} of a core")
     return values
 
 
@@ -185,7 +217,7 @@ async def _run(
     hello = Hello(
         agent=context.agent,
         direction=way,
-        duration_s=estimate.duration_s(settings.seconds or mode.seconds, idle_ms, MAX_DURATION_S),
+        duration_s=estimate.duration_s(settings.duration_s, idle_ms, MAX_DURATION_S),
         streams=streams,
         byte_cap=settings.cap_bytes(way, context.uplink),
         congestion_control=settings.congestion_control,
@@ -331,9 +363,7 @@ def is_saturated(mbps: float | None, report: Report, best_mbps: float | None, ru
     return not (held_back or (best_mbps is not None and mbps < BEST_SHARE * best_mbps))
 
 
-PROVIDERS: Final[dict[str, Callable[[ThroughputSettings, Context], Awaitable[Throughput]]]] = {
-    "reflector": by_reflector,
-}
+PROVIDERS: Final[dict[str, Provider]] = {"reflector": by_reflector, "iperf3": by_iperf3}
 """Who serves the test; the first is the default."""
 
 PROBE: Final = Probe(

@@ -1,9 +1,9 @@
 """The iperf3 provider: its parser with captured output, and the real client against a real server on a shaped link."""
 
 import json
+import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
+from agent import command, iperf3
+from agent.clock import SystemClock
 from agent.command import Done
+from agent.facts import Facts
 from agent.iperf3 import Half, parse
+from agent.probe import Context, Failure, Target
+from agent.probes.throughput import ThroughputSettings
 from tests.network.features import needs
 from tests.network.namespaces import Namespace, Program, cable, ip
 from tests.network.shape import shape, truth_mbps
@@ -109,13 +114,10 @@ def server(space: Namespace) -> Program:
     return space.start("iperf3", "--server", "--forceflush", ready="listening")
 
 
-def measure(space: Namespace, host: str = "10.77.0.2", *words: str) -> dict[str, Any]:
-    """What the provider alone ends with, run inside `space`."""
-    argv = space.argv(sys.executable, "-m", "tests.agent.provider", "iperf3", host, "5201", "v0", *words)
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def measure(space: Namespace, *settings: str, host: str = "10.77.0.2") -> dict[str, Any]:
+    """The Record of one run inside `space`."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    return space.once("throughput", "--provider", "iperf3", "--server", host, "--interface", "v0", *words)
 
 
 @contextmanager
@@ -154,23 +156,39 @@ def test_both_directions_against_the_shaped_truth() -> None:
     assert (values["mode"], values["connections"]) == ("quick", 4)
     assert 0 < values["cpu_ratio"] <= 1
     assert values["congestion_control"] == "cubic"
-    told = " ".join(end["told"])
-    assert "down " in told
-    assert "up " in told
-    assert "Mbit/s" in told
+
+
+async def test_a_watcher_is_told_the_rate(unused_tcp_port: int) -> None:
+    told: list[str] = []
+    argv = ["iperf3", "--server", "--port", str(unused_tcp_port), "--bind", "127.0.0.1", "--forceflush"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "listening" not in process.stdout.readline():
+            pass
+        context = Context(
+            agent="lib-01",
+            interface="lo",
+            clock=SystemClock(),
+            facts=Facts(),
+            timeout_s=60.0,
+            target=Target(role="core", host="127.0.0.1", port=unused_tcp_port),
+            progress=told.append,
+        )
+        try:
+            values = await iperf3.measure(ThroughputSettings(seconds=1.0, connections=2), context)
+        finally:
+            process.kill()
+    assert values.connections == 2
+    assert {line.split()[0] for line in told} == {"down", "up"}
+    assert all(re.fullmatch(r"\w+ [\d.]+ Mbit/s, \d+ s", line) for line in told)
 
 
 @inside
 def test_congestion_control_that_is_asked_for() -> None:
     with cable() as (here, there):
         server(there)
-        end = measure(here, "10.77.0.2", "quick", "reno")
-        if end["reason"] == "internal" and "not supported" in end["detail"]:
-            pytest.skip("this kernel has no reno")
-        nonsense = measure(here, "10.77.0.2", "quick", "nonsense")
+        end = measure(here, "congestion_control=reno")
     assert (end["reason"], end["values"]["congestion_control"]) == (None, "reno")
-    assert (nonsense["reason"], nonsense["values"]["down_mbps"]) == ("internal", None)
-    assert "TCP_CONGESTION" in nonsense["detail"]
 
 
 @inside
@@ -189,7 +207,7 @@ def test_nobody_there() -> None:
         refused = measure(here)
         there.run("ip", "addr", "del", "10.77.0.2/24", "dev", "v0")
         silent = measure(here)
-        no_way = measure(here, "fd88::1")
+        no_way = measure(here, host="fd88::1")
     assert refused["reason"] == "refused"
     assert silent["reason"] in ("timeout", "unreachable")
     assert no_way["reason"] == "unreachable"
@@ -219,7 +237,7 @@ def test_download_is_kept_when_the_upload_stalls() -> None:
         with when(lambda: uploading in program.log, lambda: program.process.send_signal(signal.SIGSTOP)):
             end = measure(here)
         left = ip("netns", "pids", here.name).split()
-    assert end["reason"] == "timeout"
+    assert end["reason"] == "timeout", end
     assert end["values"]["down_mbps"] == pytest.approx(truth_mbps(50), rel=0.1)
     assert end["values"]["up_mbps"] is None
     assert left == []
@@ -232,16 +250,34 @@ def test_interface_that_goes_away_in_the_middle() -> None:
         shape(there, rate_mbps=50)
         with when(lambda: "1.00-2.00" in program.log, lambda: here.ip("link", "del", "v0")):
             end = measure(here)
-    assert end["reason"] == "timeout"
-    assert end["values"]["down_mbps"] is None
+    assert (end["outcome"], end["reason"], end["values"]["down_mbps"]) == ("failed", "no_link", None)
 
 
 @inside
-def test_without_the_program() -> None:
+def test_metered_uplink(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        'agent = "lib-01"\nstate = "state"\ninterface = "v0"\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n'
+        '[uplinks.v0]\nmetered = true\n[targets.core]\nrole = "core"\nhost = "10.77.0.2"\n'
+        '[[jobs]]\nprobe = "throughput"\nprovider = "iperf3"\ntarget = "core"\nperiod_s = 3600\n'
+    )
     with cable() as (here, _):
-        argv = here.argv(
-            "sh", "-c", 'mount -t tmpfs none /usr/bin && exec "$@"', "sh",
-            sys.executable, "-m", "tests.agent.provider", "iperf3", "10.77.0.2", "5201", "v0",
-        )  # fmt: skip
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert json.loads(done.stdout)["reason"] == "tool_missing", done.stderr
+        end = here.once("throughput", "--config", str(config))
+    assert (end["outcome"], end["reason"], end["provider"]) == ("skipped", "budget", "iperf3")
+
+
+async def test_without_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "_found", {})
+    monkeypatch.setattr(command, "_FOLDERS", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    context = Context(
+        agent="lib-01",
+        interface="lo",
+        clock=SystemClock(),
+        facts=Facts(),
+        timeout_s=60.0,
+        target=Target(role="core", host="127.0.0.1"),
+    )
+    with pytest.raises(Failure) as caught:
+        await iperf3.measure(ThroughputSettings(), context)
+    assert caught.value.reason == "tool_missing"
