@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from agent import estimate, iperf3, tcp, transfer
+from agent import estimate, iperf3, ookla, tcp, transfer
 from agent.control import Control, admission
 from agent.estimate import Rate
 from agent.gates import CPU_LIMIT, Gates
@@ -167,6 +167,11 @@ async def by_reflector(settings: ThroughputSettings, context: Context) -> Throug
 async def by_iperf3(settings: ThroughputSettings, context: Context) -> Throughput:
     """The system's iperf3 against an iperf3 server."""
     return await _by_program(iperf3.measure, settings, context)
+
+
+async def by_ookla(settings: ThroughputSettings, context: Context) -> Throughput:
+    """speedtest-cli against a Mini server, or a public one."""
+    return await _by_program(ookla.measure, settings, context)
 
 
 Provider = Callable[[ThroughputSettings, Context], Awaitable[Throughput]]
@@ -363,7 +368,7 @@ def is_saturated(mbps: float | None, report: Report, best_mbps: float | None, ru
     return not (held_back or (best_mbps is not None and mbps < BEST_SHARE * best_mbps))
 
 
-PROVIDERS: Final[dict[str, Provider]] = {"reflector": by_reflector, "iperf3": by_iperf3}
+PROVIDERS: Final[dict[str, Provider]] = {"reflector": by_reflector, "iperf3": by_iperf3, "ookla": by_ookla}
 """Who serves the test; the first is the default."""
 
 PROBE: Final = Probe(

@@ -1,11 +1,14 @@
 """What the agent's tests say to it; the network around it is `tests.network`."""
 
 import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.network.namespaces import Namespace, cable, namespace
 
-__all__ = ["Namespace", "cable", "latency_job", "namespace"]
+__all__ = ["Namespace", "cable", "latency_job", "namespace", "when"]
 
 
 def latency_job(folder: Path, host: str, interface: str, **settings: object) -> str:
@@ -19,3 +22,23 @@ def latency_job(folder: Path, host: str, interface: str, **settings: object) -> 
         '[[jobs]]\nprobe = "latency"\ntarget = "core"\nperiod_s = 60\n' + "\n".join(lines)
     )
     return str(path)
+
+
+@contextmanager
+def when(happened: Callable[[], bool], do: Callable[[], object]) -> Iterator[None]:
+    """`do` something as soon as something else has happened."""
+
+    def watch() -> None:
+        while not happened():
+            if over.wait(0.02):
+                return
+        do()
+
+    over = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

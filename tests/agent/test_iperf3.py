@@ -4,10 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from agent.facts import Facts
 from agent.iperf3 import Half, parse
 from agent.probe import Context, Failure, Target
 from agent.probes.throughput import ThroughputSettings
+from tests.agent.lab import when
 from tests.network.features import needs
 from tests.network.namespaces import Namespace, Program, cable, ip
 from tests.network.shape import shape, truth_mbps
@@ -118,25 +115,6 @@ def measure(space: Namespace, *settings: str, host: str = "10.77.0.2") -> dict[s
     """The Record of one run inside `space`."""
     words = [word for setting in settings for word in ("--set", setting)]
     return space.once("throughput", "--provider", "iperf3", "--server", host, "--interface", "v0", *words)
-
-
-@contextmanager
-def when(happened: Callable[[], bool], do: Callable[[], object]) -> Iterator[None]:
-    """`do` something as soon as something else has happened."""
-
-    def watch() -> None:
-        while not (happened() or over.is_set()):
-            time.sleep(0.02)
-        do()
-
-    over = threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 @inside
