@@ -1,16 +1,18 @@
 """Who may run a heavy test, and when: slots, tokens and limits. No I/O; the clock is given.
 
-A visit of an agent is a download with the upload that follows it: the pause between two tests of an agent counts from
-the start of the last one of the same direction.
+One test of an agent at a time. An agent's run is a download with the upload that follows it at once, so the pause
+between two tests of an agent counts for each direction, from the start of its last test. Its bytes a day are those of
+the last 24 hours, to the hour: a reflector serves agents of any time zone and knows no midnight. What is remembered is
+in memory: a restart forgets it.
 """
 
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from contract.throughput import (
     MAX_BYTES,
@@ -19,6 +21,7 @@ from contract.throughput import (
     SERVER_GRACE_S,
     Direction,
     Hello,
+    Refusal,
     Refused,
     is_signed,
 )
@@ -32,6 +35,7 @@ FAILED_S: Final = 60.0
 MAX_SOURCES: Final = 10_000
 """Sources and agents whose past is remembered; the oldest is forgotten."""
 DAY_S: Final = 86_400.0
+HOUR_S: Final = 3600.0
 
 
 class Limits(Struct, kw_only=True, frozen=True):
@@ -88,8 +92,20 @@ class _Past(Struct):
 
     started_s: dict[str, float] = {}
     """By direction."""
-    spent: deque[tuple[float, int]] = deque()
-    """When and how many bytes."""
+    spent: deque[tuple[int, int]] = field(default_factory=deque)
+    """Hours, and bytes in each."""
+
+    def spend(self, now_s: float, size: int) -> None:
+        hour = int(now_s // HOUR_S)
+        if self.spent and self.spent[-1][0] == hour:
+            size += self.spent.pop()[1]
+        self.spent.append((hour, size))
+
+    def spent_bytes(self, now_s: float) -> int:
+        """Of the last 24 h."""
+        while self.spent and (self.spent[0][0] + 1) * HOUR_S <= now_s - DAY_S:
+            self.spent.popleft()
+        return sum(size for _, size in self.spent)
 
 
 class Admission:
@@ -110,6 +126,8 @@ class Admission:
         self.limits = limits
         self.draining = False
         self._keys = keys
+        self._nobody = (secrets.token_bytes(32),)
+        """Keys of an unknown agent: it costs the same time as a wrong token."""
         self._counts = counts
         self._now = now
         self._running: dict[str, Test] = {}
@@ -149,7 +167,8 @@ class Admission:
         )
         test = Test(self, hello.agent, granted, self._now() + duration_s + SERVER_GRACE_S)
         self._running[test.id] = test
-        self._note_concurrent(self._running.values())
+        for other in self._running.values():
+            other.concurrent = max(other.concurrent, len(self._running))
         self._of(hello.agent).started_s[hello.direction] = self._now()
         self._counts.add("tests_admitted", hello.direction)
         return test
@@ -188,7 +207,7 @@ class Admission:
         if test in self._public:
             self._public.remove(test)
         elif self._running.pop(test.id, None) is not None:
-            self._of(test.agent).spent.append((self._now(), test.bytes))
+            self._of(test.agent).spend(self._now(), test.bytes)
         else:
             return
         self._counts.add("payload_bytes", test.direction, test.bytes)
@@ -196,13 +215,20 @@ class Admission:
     def _refusal(self, hello: Hello, nonce: str, source: str) -> Refused | None:
         if self.draining:
             return Refused(error="draining", detail="the server is about to stop")
-        if self._keys is not None and not any(is_signed(key, nonce, hello) for key in self._keys.get(hello.agent, ())):
+        if self.is_banned(source):
+            # Not a fault of the network, and other agents may share the address: they come back later.
+            wait_s = self._failed[source][0] + FAILED_S - self._now()
+            return Refused(error="no_slot", detail="too many bad hellos from this address", retry_after_s=wait_s)
+        if not self._is_signed(hello, nonce):
             self.note_failed(source)
             return Refused(error="bad_token", detail="no key of this agent made this token")
         if hello.streams > self.limits.streams:
             return Refused(error="bad_request", detail=f"streams: at most {self.limits.streams}")
-        if any(test.agent == hello.agent for test in self._running.values()):
-            return Refused(error="no_slot", detail="this agent has a test running", retry_after_s=self._until_free_s())
+        own = [test for test in self._running.values() if test.agent == hello.agent]
+        if own:
+            return Refused(
+                error="no_slot", detail="this agent has a test running", retry_after_s=self._until_free_s(own)
+            )
         started_s = self._of(hello.agent).started_s.get(hello.direction, -math.inf)
         wait_s = started_s + self.limits.pause_s - self._now()
         if wait_s > 0:
@@ -210,32 +236,31 @@ class Admission:
         if self._left_bytes(hello.agent) <= 0:
             return Refused(error="over_budget", detail="this agent's bytes of 24 h are spent")
         if len(self._running) >= self.limits.slots:
-            return Refused(error="no_slot", detail="every slot is taken", retry_after_s=self._until_free_s())
+            wait_s = self._until_free_s(self._running.values())
+            return Refused(error="no_slot", detail="every slot is taken", retry_after_s=wait_s)
         return None
 
-    def _refused(self, error: str, detail: str, retry_after_s: float | None = None) -> Refused:
-        self._counts.add("tests_refused", error)
-        return Refused(error=error, detail=detail, retry_after_s=retry_after_s)  # type: ignore[arg-type]
+    def _is_signed(self, hello: Hello, nonce: str) -> bool:
+        """Every key is tried, whatever the first one says."""
+        if self._keys is None:
+            return True
+        keys = self._keys.get(hello.agent, self._nobody)
+        return sum(is_signed(key, nonce, hello) for key in keys) > 0
 
-    def _until_free_s(self) -> float:
-        return max(0.1, min((test.ends_s for test in self._running.values()), default=self._now()) - self._now())
+    def _refused(self, error: Refusal, detail: str, retry_after_s: float | None = None) -> Refused:
+        self._counts.add("tests_refused", error)
+        return Refused(error=error, detail=detail, retry_after_s=retry_after_s)
+
+    def _until_free_s(self, tests: Iterable[Test]) -> float:
+        return max(0.1, min(test.ends_s for test in tests) - self._now())
 
     def _left_bytes(self, agent: str) -> int:
-        spent = self._of(agent).spent
-        while spent and spent[0][0] < self._now() - DAY_S:
-            spent.popleft()
-        return self.limits.bytes_per_day - sum(size for _, size in spent)
+        return self.limits.bytes_per_day - self._of(agent).spent_bytes(self._now())
 
     def _of(self, agent: str) -> _Past:
         past = self._past.setdefault(agent, _Past())
         _forget_oldest(self._past)
         return past
-
-    @staticmethod
-    def _note_concurrent(tests: "object") -> None:
-        running = list(tests)  # type: ignore[call-overload]
-        for test in running:
-            test.concurrent = max(test.concurrent, len(running))
 
 
 def _forget_oldest(past: dict[str, Any]) -> None:
