@@ -61,7 +61,7 @@ class Control:
 
     def start(self) -> None:
         """Every data connection has joined: let the payload flow."""
-        self._writer.write(throughput.encode(Start()))
+        self._writer.write(throughput.encode(Start(start=True)))
 
     async def report(self, timeout_s: float) -> Report:
         """What the reflector saw; it comes when the test is over.

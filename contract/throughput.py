@@ -121,15 +121,15 @@ class Join(Struct, kw_only=True, frozen=True):
 
 
 class Joined(Struct, kw_only=True, frozen=True):
-    """The one line that answers a :class:`Join`; behind it there is only payload."""
+    """The one line that answers a :class:`Join`; behind it there is only payload. A :class:`Refused` is none."""
 
-    ok: Literal[True] = True
+    ok: Literal[True]
 
 
 class Start(Struct, kw_only=True, frozen=True):
     """Every data connection has joined: go."""
 
-    start: Literal[True] = True
+    start: Literal[True]
 
 
 class Report(Struct, kw_only=True):

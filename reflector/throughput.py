@@ -45,6 +45,8 @@ CHUNKS_PER_TURN: Final = 4
 MAX_BINS: Final = 200
 _TCP_NOTSENT_LOWAT: Final = 25
 """linux/tcp.h: unsent bytes below which a socket counts as writable. Keeps a stopped download short."""
+_PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
+"""What accept(2) may say and still work a moment later."""
 _ABORT: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: a reset instead of a polite close."""
 
@@ -64,6 +66,7 @@ class Throughput:
         counts: Counts,
         udp_port: int | None = None,
         http_port: int | None = None,
+        line_s: float = LINE_S,
     ) -> None:
         self.host = host
         self.port = port
@@ -77,6 +80,7 @@ class Throughput:
         self._sessions: dict[str, _Session] = {}
         # Random, so that nothing on the way can compress it; made once.
         self._payload = memoryview(os.urandom(CHUNK_BYTES))
+        self._line_s = line_s
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
@@ -100,7 +104,7 @@ class Throughput:
                     try:
                         connection, peer = await loop.sock_accept(self._socket)
                     except OSError as error:
-                        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED):
+                        if error.errno not in _PASSING:
                             raise
                         await asyncio.sleep(0.1)
                         continue
@@ -110,21 +114,21 @@ class Throughput:
         """One connection from accept to close."""
         with connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            if self._admission.is_banned(source):
-                self._counts.add("connections_refused", "banned")
-                return
             if not self._connections.enter(source):
                 return
+            lines = _Lines(connection, self._line_s)
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await self._serve(_Lines(connection), source)
-            except (OSError, TimeoutError):
-                self._counts.add("connections_lost")
+                await self._serve(lines, source)
+            except TimeoutError:
+                self._counts.add("connections_lost", "late")
+            except OSError:
+                self._counts.add("connections_lost", "gone")
             except ProtocolError as error:
                 self._counts.add("bad_lines")
                 self._admission.note_failed(source)
                 with contextlib.suppress(OSError, TimeoutError):
-                    await _Lines(connection).end_with(Refused(error="bad_request", detail=str(error)[:200]))
+                    await lines.end_with(Refused(error="bad_request", detail=str(error)[:200]))
             except Exception:
                 # A fault of our own costs one connection, never the server.
                 self._counts.add("internal_errors")
@@ -159,11 +163,15 @@ class Throughput:
         session = self._sessions.get(join.test)
         if session is None or self._admission.find(join.test, join.secret) is None or not session.takes(join.stream):
             self._counts.add("joins_refused")
+            await lines.end_with(Refused(error="bad_request", detail="no test waits for this stream with this secret"))
             return
         session.prepare(lines.socket, self._admission.limits.per_test_mbps)
-        await lines.write(Joined())
         session.add(join.stream, lines.socket)
-        await session.ended.wait()
+        try:
+            await lines.write(Joined(ok=True))
+            await session.ended.wait()
+        finally:
+            session.remove(join.stream)
 
     async def _control(self, lines: "_Lines", test: Test) -> None:
         used = tcp.use_congestion_control(lines.socket, test.congestion_control)
@@ -183,29 +191,33 @@ class Throughput:
                 async with asyncio.timeout(test.duration_s + SERVER_GRACE_S):
                     await lines.read_nothing()
                 return
-            async with asyncio.timeout(LINE_S):
+            async with asyncio.timeout(self._line_s):
                 await session.joined.wait()
             line = await lines.read()
             if line is None:
                 return
             throughput.decode(line, Start)
-            report = await self._run(lines, session)
-            if report is not None:
-                await lines.end_with(report)
+            async with asyncio.timeout(test.duration_s + SERVER_GRACE_S):
+                report = await self._run(lines, session)
+                if report is not None:
+                    await lines.end_with(report)
         finally:
             del self._sessions[test.id]
             session.ended.set()
 
     async def _run(self, lines: "_Lines", session: "_Session") -> Report | None:
-        """None when the client went away, or spoke out of turn."""
+        """None when the client went away.
+
+        :raises ProtocolError: when it spoke out of turn.
+        """
         running = asyncio.create_task(session.run(), name=f"test {session.test.id}")
         watching = asyncio.create_task(lines.read_nothing(), name=f"client of {session.test.id}")
         try:
-            async with asyncio.timeout(session.test.duration_s + SERVER_GRACE_S):
-                await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 return running.result()
-            self._counts.add("tests_broken", "client")
+            self._counts.add("tests_broken")
+            watching.result()
             return None
         finally:
             running.cancel()
@@ -243,15 +255,18 @@ class _Session:
         tcp.limit_rate(sock, per_test_mbps / self.test.streams)
 
     def add(self, stream: int, sock: socket.socket) -> None:
-        if not self.takes(stream):
-            return
         self._streams[stream] = sock
         if len(self._streams) == self.test.streams:
             self.joined.set()
 
+    def remove(self, stream: int) -> None:
+        """Before its socket is closed."""
+        self._drop(self._streams.pop(stream))
+
     async def run(self) -> Report:
         """Let it flow until the duration, the cap or the other side ends it."""
         started_s, cpu_s = self._loop.time(), time.process_time()
+        self._over.clear()
         self._open = set(self._streams.values())
         facts = [tcp.info(sock) for sock in self._open]
         try:
@@ -269,8 +284,9 @@ class _Session:
         report.cpu_ratio = min(1.0, (time.process_time() - cpu_s) / elapsed_s)
         report.capped = self._capped
         report.concurrent = self.test.concurrent
-        with contextlib.suppress(OSError):
-            report.congestion_control = tcp.congestion_control(next(iter(self._streams.values())))
+        for sock in self._streams.values():
+            with contextlib.suppress(OSError):
+                report.congestion_control = tcp.congestion_control(sock)
         if self.test.direction == "down":
             report.sent_bytes = self.test.bytes
         else:
@@ -294,12 +310,11 @@ class _Session:
 
     def _on_writable(self, sock: socket.socket) -> None:
         for _ in range(CHUNKS_PER_TURN):
-            left = self.test.byte_cap - self.test.bytes
-            if left <= 0:
+            wanted = min(CHUNK_BYTES, self.test.byte_cap - self.test.bytes)
+            if wanted <= 0:
                 self._capped = True
                 self._over.set()
                 return
-            wanted = min(CHUNK_BYTES, left)
             try:
                 sent = sock.send(self._payload[:wanted])
             except BlockingIOError:
@@ -321,15 +336,19 @@ class _Session:
 
     def _ends_s(self, started_s: float) -> float:
         """When the receiver stops waiting."""
-        if self._first_s is None:
-            return started_s + LINE_S
-        return self._first_s + self.test.duration_s + DRAIN_S
+        first_s = started_s if self._first_s is None else self._first_s
+        return first_s + self.test.duration_s + DRAIN_S
 
     def _on_readable(self, sock: socket.socket) -> None:
         for _ in range(CHUNKS_PER_TURN):
+            wanted = min(CHUNK_BYTES, self.test.byte_cap - self.test.bytes)
+            if wanted <= 0:
+                self._capped = True
+                self._over.set()
+                return
             try:
                 # MSG_TRUNC: the kernel counts the payload and throws it away without copying it (tcp(7)).
-                size = sock.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+                size = sock.recv_into(self._buffer, wanted, socket.MSG_TRUNC)
             except BlockingIOError:
                 return
             except OSError:
@@ -338,11 +357,7 @@ class _Session:
                 self._drop(sock)
                 return
             self._note(size)
-            if self.test.bytes >= self.test.byte_cap:
-                self._capped = True
-                self._over.set()
-                return
-            if size < CHUNK_BYTES:
+            if size < wanted:
                 return
 
     def _note(self, size: int) -> None:
@@ -388,12 +403,13 @@ class _Facts(Struct, frozen=True):
 class _Lines:
     """The lines of one connection, each in time and of a bounded length."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, line_s: float) -> None:
         self.socket = sock
+        self._line_s = line_s
         self._loop = asyncio.get_running_loop()
 
     async def write(self, message: Struct) -> None:
-        async with asyncio.timeout(LINE_S):
+        async with asyncio.timeout(self._line_s):
             await self._loop.sock_sendall(self.socket, throughput.encode(message))
 
     async def end_with(self, message: Struct) -> None:
@@ -411,7 +427,7 @@ class _Lines:
         :raises ProtocolError: for one that is too long, or that has more behind it: nobody speaks out of turn here.
         """
         line = bytearray()
-        async with asyncio.timeout(LINE_S):
+        async with asyncio.timeout(self._line_s):
             while not line.endswith(b"\n"):
                 piece = await self._loop.sock_recv(self.socket, MAX_LINE_BYTES + 1 - len(line))
                 if not piece:
@@ -422,6 +438,10 @@ class _Lines:
         return bytes(line)
 
     async def read_nothing(self) -> None:
-        """Return when the other side says something, or goes."""
+        """Return when the other side goes.
+
+        :raises ProtocolError: when it says something instead.
+        """
         with contextlib.suppress(OSError):
-            await self._loop.sock_recv(self.socket, 1)
+            if await self._loop.sock_recv(self.socket, 1):
+                raise ProtocolError("nothing may be said while a test runs")

@@ -226,7 +226,7 @@ async def test_start_and_report() -> None:
         assert await admitted.report(5) == report
         with pytest.raises(Failure) as caught:
             await admitted.report(0.05)
-    assert started == [Start()]
+    assert started == [Start(start=True)]
     assert caught.value.reason == "timeout"
 
 
