@@ -3,7 +3,7 @@
 from typing import Final
 
 from agent.probe import Probe
-from agent.probes import agent, dns, latency, throughput, video, web
+from agent.probes import agent, dns, latency, path, throughput, video, web
 
 PROBES: Final[dict[str, Probe]] = {
     "latency": latency.PROBE,
@@ -11,5 +11,6 @@ PROBES: Final[dict[str, Probe]] = {
     "dns": dns.PROBE,
     "web": web.PROBE,
     "video": video.PROBE,
+    "path": path.PROBE,
     "agent": agent.PROBE,
 }
