@@ -28,6 +28,7 @@ APT := \
 	mosquitto \
 	nftables \
 	nginx \
+	systemd \
 	util-linux \
 	victoria-metrics
 # For `make test-long`: a virtual machine whose power is cut. Its kernel is not among them: the test downloads that

@@ -17,9 +17,10 @@ from contract.throughput import MAX_BYTES, MAX_DURATION_S, MAX_STREAMS, PORT
 from reflector.admission import Limits
 
 MIN_KEY_BYTES: Final = 16
+MAX_PORT: Final = 65535
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
-AnyPort = Annotated[int, Meta(ge=0, le=65535)]
+Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
+AnyPort = Annotated[int, Meta(ge=0, le=MAX_PORT)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 
 
@@ -54,6 +55,8 @@ class Config(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """None: the one after `port`."""
     portal_port: Port | None = None
     """The portal check alone, usually 80; None: only on the HTTP port."""
+    stamp_port: Port | None = None
+    """STAMP a second time, usually 862, where routers and other people's senders look for it."""
     portal_key_file: str | None = None
     """First line signs the portal check; without it the 204 is unsigned."""
     keys_file: str | None = None
@@ -102,6 +105,8 @@ def check(config: Config) -> Config:
         address = ip_address(config.listen)
     except ValueError:
         raise ConfigError(f"listen: {config.listen!r} is not an IP address") from None
+    if config.http_port is None and config.port == MAX_PORT:
+        raise ConfigError(f"port: there is none after {MAX_PORT} for HTTP; take a lower one, or give http_port")
     if config.limits.per_test_mbps > config.limits.capacity_mbps:
         raise ConfigError("limits.per_test_mbps: more than capacity_mbps; one test cannot get what is not there")
     if config.keys_file is None and not config.open and not address.is_loopback:

@@ -91,6 +91,10 @@ class Reflector:
         self._stamp = Stamp(config.listen, 0, counts=self.counts, packets_per_s=config.limits.stamp_packets_per_s)
         self.servers: dict[str, _Server] = {"TCP": self._throughput, "UDP": self._stamp, "HTTP": self._web}
         """In the order in which they open: the others' ports follow from the first."""
+        if config.stamp_port is not None:
+            packets_per_s = config.limits.stamp_packets_per_s
+            stamp = Stamp(config.listen, config.stamp_port, counts=self.counts, packets_per_s=packets_per_s)
+            self.servers["STAMP"] = stamp
         if config.portal_port is not None:
             self.servers["portal"] = Web(config.listen, config.portal_port, portal_application(portal_key), connections)
 

@@ -116,6 +116,7 @@ TOOLS = {
     "ss": "iproute2",
     "unshare": "util-linux",
     "setsid": "util-linux",
+    "systemd-analyze": "systemd",
     "setpriv": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",

@@ -1,5 +1,6 @@
 """`wanggan reflector run | check-config` as a person starts them."""
 
+import asyncio
 import re
 import signal
 import socket
@@ -12,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from contract import stamp
+from contract.throughput import Report, Start
 from reflector import config
 from reflector.commands import main
 from reflector.config import ConfigError
+from tests.reflector import inside
+from tests.reflector.peer import Peer
 
 EXAMPLE = Path(__file__).parents[2] / "deploy/reflector.example.toml"
 
@@ -48,6 +52,34 @@ def test_serves_until_it_is_told_to_stop(process: subprocess.Popen[str], number:
     process.send_signal(number)
     assert process.wait(10) == 0
     assert process.stderr.read() == ""
+
+
+async def test_told_to_stop_it_lets_end_what_runs_and_refuses_what_is_new(tmp_path: Path) -> None:
+    with inside.running(tmp_path) as reflector:
+        async with Peer(reflector.tcp) as control, Peer(reflector.tcp) as data:
+            await data.join(await control.admitted(duration_s=1.5, byte_cap=400_000_000))
+            await control.say(Start(start=True))
+            flow = asyncio.ensure_future(data.download())
+            await asyncio.sleep(0.3)
+            reflector.process.terminate()
+            await asyncio.sleep(0.3)
+            async with Peer(reflector.tcp) as late:
+                assert (await late.refused(agent="late")).error == "draining"
+            assert (await control.hear(Report)).sent_bytes == await flow
+        assert await asyncio.to_thread(reflector.process.wait, 5) == 0
+        assert len(reflector.errors.read_text().splitlines()) == 1
+
+
+async def test_stamp_may_have_its_registered_port_too(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with inside.running(tmp_path, f"stamp_port = {port}\n") as reflector:
+        for place in (port, reflector.udp):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(10)
+                sock.sendto(stamp.pack_request(stamp.Request(7, 0)), ("127.0.0.1", place))
+                assert stamp.unpack_reply(sock.recv(100)) is not None
 
 
 def test_a_taken_port_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +122,7 @@ MISTAKES = {
     'listn = "::"': "unknown field `listn`; known keys: listen, port,",
     "port = 70000": "port: expected `int` <= 65535",
     'listen = "::"': "listen: :: can be reached from other machines",
+    "port = 65535": "port: there is none after 65535 for HTTP; take a lower one, or give http_port",
     "open = true\n[limits]\nslots = 4": "limits: unknown field `slots`; known keys: capacity_mbps,",
     "open = true\n[limits]\nper_test_mbps = 2000": "limits.per_test_mbps: more than capacity_mbps",
     "open = true\n[limits]\nduration_s = 60": "limits.duration_s: expected `float` <= 15.0",
