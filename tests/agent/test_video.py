@@ -201,7 +201,7 @@ async def test_shaped_links() -> None:
     assert slow.mean_mbps < 0.7
     assert middle.start_s == pytest.approx(1.6 / (2 * 1448 / 1514), abs=0.2)
     assert middle.stall_count == 0
-    assert middle.mean_mbps == pytest.approx(1.41, abs=0.1)
+    assert middle.mean_mbps == pytest.approx(1.41, abs=0.3)
     assert fast.start_s == pytest.approx(1.6 / (20 * 1448 / 1514), abs=0.2)
     assert fast.stall_count == 0
     assert fast.mean_mbps == pytest.approx(7.35, abs=0.3)

@@ -144,7 +144,8 @@ class Namespace:
     def pin(self, congestion_control: str) -> None:
         """Let every IPv4 route use `cubic`, `reno` or `bbr`: the namespace's sysctl may refuse, routes do not."""
         for line in self.ip("-4", "route", "show").splitlines():
-            self.ip("route", "replace", *line.split(), "congctl", congestion_control)
+            words = [word for word in line.split() if word not in ("dead", "linkdown")]  # what it is, not what it has
+            self.ip("route", "replace", *words, "congctl", congestion_control)
 
     def packets_as_sent(self, device: str) -> None:
         """No super-frames on this interface: one packet on it is one packet of the wire."""
