@@ -88,9 +88,9 @@ async def admission(hello: Hello, context: Context, *, wait_s: float) -> AsyncIt
     refused = None
     for tries_left in (1, 0):
         async with _connection(address, port, context.interface) as (reader, writer):
-            greeting, answer = await _ask(reader, writer, hello, key)
-            if isinstance(answer, Admitted):
-                yield Control(address, greeting, answer, reader, writer)
+            answer = await _ask(reader, writer, hello, key)
+            if not isinstance(answer, Refused):
+                yield Control(address, *answer, reader, writer)
                 return
         refused = answer
         pause_s = RETRY_S if refused.retry_after_s is None else refused.retry_after_s
@@ -98,19 +98,27 @@ async def admission(hello: Hello, context: Context, *, wait_s: float) -> AsyncIt
             break
         await context.clock.sleep(pause_s)
     assert refused is not None
-    raise Failure(REASONS[refused.error], f"the reflector said {refused.error}: {refused.detail or ''}".rstrip(": "))
+    raise refusal(refused)
+
+
+def refusal(refused: Refused) -> Failure:
+    """What a refusal makes of the slot."""
+    return Failure(REASONS[refused.error], f"the reflector said {refused.error}: {refused.detail or ''}".rstrip(": "))
 
 
 async def _ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: Hello, key: bytes | None
-) -> tuple[Greeting, Admitted | Refused]:
+) -> tuple[Greeting, Admitted] | Refused:
     with _stage("the reflector's greeting"):
-        greeting = throughput.decode(await _line(reader, MAX_LINE_BYTES, LINE_S), Greeting)
+        greeting = throughput.decode_greeting(await _line(reader, MAX_LINE_BYTES, LINE_S))
+    if isinstance(greeting, Refused):
+        return greeting
     if key is not None:
         hello = msgspec.structs.replace(hello, token=throughput.sign(key, greeting.nonce, hello))
     with _stage("the reflector's answer"):
         writer.write(throughput.encode(hello))
-        return greeting, throughput.decode_answer(await _line(reader, MAX_LINE_BYTES, LINE_S))
+        answer = throughput.decode_answer(await _line(reader, MAX_LINE_BYTES, LINE_S))
+    return answer if isinstance(answer, Refused) else (greeting, answer)
 
 
 @asynccontextmanager

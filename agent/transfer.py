@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from agent import sockets, tcp
 from agent.clock import Clock
-from agent.control import Control
+from agent.control import Control, refusal
 from agent.probe import Context, Failure
 from contract import throughput
-from contract.throughput import BIN_S, LINE_S, MAX_LINE_BYTES, Admitted, Greeting, Join, Joined, ProtocolError
+from contract.throughput import BIN_S, LINE_S, MAX_LINE_BYTES, Admitted, Join, Joined, ProtocolError, Refused
 
 CHUNK_BYTES: Final = 256 * 1024
 CHUNKS_PER_TURN: Final = 4
@@ -85,7 +85,9 @@ async def _join(control: Control, context: Context, stream: int, port: int, open
     try:
         sock = await tcp.connect(control.address, port, context.interface, LINE_S)
         opened.append(sock)
-        throughput.decode(await _line(sock), Greeting)
+        greeting = throughput.decode_greeting(await _line(sock))
+        if isinstance(greeting, Refused):
+            raise refusal(greeting)
         loop = asyncio.get_running_loop()
         join = Join(test=control.admitted.test, secret=control.admitted.secret, stream=stream)
         await loop.sock_sendall(sock, throughput.encode(join))

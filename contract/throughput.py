@@ -1,6 +1,7 @@
 """The throughput protocol, version 1: lines of JSON on one control connection, payload on joined data connections.
 
-1. Server: :class:`Greeting`. 2. Client: :class:`Hello`. 3. Server: :class:`Admitted` or :class:`Refused`.
+1. Server: :class:`Greeting`, or :class:`Refused` when it has too many connections. 2. Client: :class:`Hello`.
+3. Server: :class:`Admitted` or :class:`Refused`.
 4. Client opens `streams` data connections to the same port, each with one :class:`Join`; one :class:`Joined` answers.
 5. Client: :class:`Start`; the clock runs from the receiver's first payload byte.
 6. When the test is over the server sends its :class:`Report` on the control connection: the receiver's counts of an
@@ -173,14 +174,25 @@ def decode(line: bytes, kind: type[Message]) -> Message:
     return _decode(line, kind)
 
 
+def decode_greeting(line: bytes) -> Greeting | Refused:
+    """The server's first line.
+
+    :raises ProtocolError: when it is neither.
+    """
+    try:
+        return _decode(line, Refused)
+    except ProtocolError:
+        return _decode(line, Greeting)
+
+
 def decode_answer(line: bytes) -> Admitted | Refused:
     """The server's answer to a hello.
 
     :raises ProtocolError: when it is neither.
     """
     try:
-        return msgspec.json.decode(line, type=Admitted)
-    except msgspec.MsgspecError:
+        return _decode(line, Admitted)
+    except ProtocolError:
         return _decode(line, Refused)
 
 

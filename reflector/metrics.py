@@ -12,7 +12,7 @@ _LABELS: Final = {"tests_admitted": "protocol", "payload_bytes": "direction"}
 """What the second part of a count says, where it is not a `reason`."""
 _HELP: Final = {
     "connections": "TCP connections accepted.",
-    "connections_refused": "TCP connections closed unanswered.",
+    "connections_refused": "TCP connections closed unheard.",
     "http_requests": "HTTP requests by path.",
     "http_refused": "HTTP requests that were refused.",
     "payload_bytes": "Payload of ended tests, seen from the client.",

@@ -113,9 +113,13 @@ class Throughput:
     async def _keep(self, connection: socket.socket, source: str) -> None:
         """One connection from accept to close."""
         with connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             if not self._connections.enter(source):
+                # Other agents may share the address: it is not the network that fails them.
+                refused = Refused(error="no_slot", detail="too many connections", retry_after_s=self._line_s)
+                with contextlib.suppress(OSError):
+                    connection.send(throughput.encode(refused))
                 return
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             lines = _Lines(connection, self._line_s)
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

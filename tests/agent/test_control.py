@@ -66,6 +66,14 @@ async def fails(port: int, *, wait_s: float = 5.0, key_file: str | None = None) 
     return caught.value.reason, caught.value.detail or ""
 
 
+async def test_a_reflector_with_too_many_connections_has_no_slot() -> None:
+    async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(encode(Refused(error="no_slot", detail="too many connections", retry_after_s=30)))
+
+    async with server(full) as port:
+        assert await fails(port) == ("no_slot", "the reflector said no_slot: too many connections")
+
+
 async def test_admitted_with_a_token_of_the_nonce(tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_bytes(KEY + b"\na comment\n")

@@ -10,11 +10,14 @@ from contract.throughput import (
     Greeting,
     Hello,
     Join,
+    Joined,
     ProtocolError,
     Refused,
     Report,
+    Start,
     decode,
     decode_answer,
+    decode_greeting,
     encode,
     is_signed,
     sign,
@@ -70,3 +73,23 @@ def test_a_token_holds_for_one_nonce_one_key_and_one_hello() -> None:
                          "congestion_control": "bbr"}.items():  # fmt: skip
         assert not is_signed(b"key", NONCE, msgspec.structs.replace(signed, **{field: value})), field
     assert not is_signed(b"key", NONCE, msgspec.structs.replace(signed, token="ü"))
+
+
+def test_what_says_no_is_no_yes() -> None:
+    refused = encode(Refused(error="no_slot", retry_after_s=5.0))
+    assert decode_greeting(refused) == Refused(error="no_slot", retry_after_s=5.0)
+    with pytest.raises(ProtocolError, match=r"^joined: "):
+        decode(refused, Joined)
+    with pytest.raises(ProtocolError, match=r"^start: "):
+        decode(refused, Start)
+    greeting = Greeting(nonce=NONCE)
+    assert decode_greeting(encode(greeting)) == greeting
+    with pytest.raises(ProtocolError, match=r"^greeting: "):
+        decode_greeting(b"220 mail.example ESMTP\n")
+
+
+@pytest.mark.parametrize("line", [b'{"error":"\xff"}', b"[" * 4000, b'{"v":1e999}', b"\0"])
+def test_nonsense_of_a_server_is_a_protocol_error(line: bytes) -> None:
+    for read in (decode_greeting, decode_answer):
+        with pytest.raises(ProtocolError):
+            read(line)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from contract import throughput
 from contract.throughput import (
     LINE_S,
     MAX_LINE_BYTES,
@@ -305,6 +306,9 @@ async def test_connections_of_a_source_are_bounded_and_of_others_too() -> None:
             for _ in range(64):
                 await (await held.enter_async_context(house.peer())).greeted()
             async with house.peer() as one_more:
+                assert throughput.decode_greeting(await one_more.line()) == Refused(
+                    error="no_slot", detail="too many connections", retry_after_s=LINE_S
+                )
                 assert await one_more.rest() == b""
             async with house.peer("127.0.0.2") as elsewhere:
                 await elsewhere.greeted()
@@ -317,6 +321,7 @@ async def test_connections_in_all_are_bounded() -> None:
             for number in range(3):
                 await (await held.enter_async_context(house.peer(f"127.0.0.{number + 1}"))).greeted()
             async with house.peer("127.0.0.9") as one_more:
+                assert isinstance(throughput.decode_greeting(await one_more.line()), Refused)
                 assert await one_more.rest() == b""
         assert house.counts.of("connections_refused", "total") == 1
 
