@@ -1,14 +1,11 @@
 """ICMP echo (RFC 792, RFC 4443) without privileges, timed by the kernel's receive stamps."""
 
-import asyncio
 import contextlib
-import errno
 import os
 import random
 import socket
 import struct
-import time
-from typing import Any, Final
+from typing import Final, Self
 
 from agent import sockets, stamps
 from agent.probe import Context
@@ -16,7 +13,6 @@ from agent.train import Train
 
 _HEADER: Final = struct.Struct("!BBHHH")
 _TOKEN_BYTES: Final = 8
-_NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOPROTOOPT})
 
 
 class NotPermitted(Exception):
@@ -36,9 +32,7 @@ async def echo(
         for sequence in range(train.warm_ups + packets):
             await context.clock.sleep(first_s + sequence * interval_s - context.clock.boot())
             sender.send(sequence)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(late_s):
-                await sender.all_answered()
+        await sender.until(lambda: train.complete, late_s)
 
 
 class _Echo:
@@ -49,67 +43,29 @@ class _Echo:
         self._token = os.urandom(_TOKEN_BYTES)
         self._padding = bytes(payload_bytes - _TOKEN_BYTES)
         self._sent_ns: dict[int, int] = {}
-        self._answered = asyncio.Event()
-        family, sockaddr = sockets.numeric(address, 0, interface)
+        family, peer = sockets.numeric(address, 0, interface)
         self._v6 = family == socket.AF_INET6
-        self._socket, self._raw = _open(family)
-        try:
-            self._id = self._prepare(interface, sockaddr)
-        except BaseException:
-            self._socket.close()
-            raise
-        asyncio.get_running_loop().add_reader(self._socket, self._receive)
+        sock, self._raw = _open(family)
+        identifier = random.randint(1, 65535)  # noqa: S311 - only to differ from the last run
+        self._datagrams = stamps.Datagrams(
+            sock, peer, interface, port=0 if self._raw else identifier, receive=self._note, no_way=train.note_no_way
+        )
+        self._id = identifier if self._raw else int(sock.getsockname()[1])
+        self.until = self._datagrams.until
 
-    def __enter__(self) -> "_Echo":
+    def __enter__(self) -> Self:
+        self._datagrams.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
-
-    def _prepare(self, interface: str, sockaddr: Any) -> int:
-        """Bound, connected and checked; returns the ICMP identifier."""
-        identifier = random.randint(1, 65535)  # noqa: S311 - only to differ from the last run
-        try:
-            sockets.bind(self._socket, interface, 0 if self._raw else identifier)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            # Another pinger has it; the kernel picks one.
-        stamps.enable(self._socket)
-        try:
-            self._socket.connect(sockaddr)
-        except OSError as error:
-            raise sockets.failure(error, f"no way to {sockaddr[0]}") from error
-        sockets.check_source(self._socket, interface)
-        return identifier if self._raw else int(self._socket.getsockname()[1])
+        self._datagrams.__exit__()
 
     def send(self, sequence: int) -> None:
         packet = self._packet(sequence)
-        # A pending error of an earlier packet would be raised by this send and keep it back.
-        self._read_errors()
-        for last_try in (False, True):
-            self._sent_ns[sequence] = time.time_ns()
-            try:
-                self._socket.send(packet)
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    return
-                if error.errno not in _NO_WAY:
-                    raise sockets.failure(error, "sending an echo request") from error
-                if last_try:
-                    self._train.unreachable += 1
-                else:
-                    self._read_errors()
-                    continue
-            break
-        self._answered.clear()
-        self._train.note_sent(sequence)
-
-    async def all_answered(self) -> None:
-        while not self._train.complete:
-            self._answered.clear()
-            await self._answered.wait()
+        sent_ns = self._datagrams.send(lambda _: packet)
+        if sent_ns is not None:
+            self._sent_ns[sequence] = sent_ns
+            self._train.note_sent(sequence)
 
     def _packet(self, sequence: int) -> bytes:
         kind = 128 if self._v6 else 8
@@ -117,19 +73,6 @@ class _Echo:
         packet = _HEADER.pack(kind, 0, 0, self._id, sequence & 0xFFFF) + body
         # The kernel sums for datagram sockets and for ICMPv6; doing it always costs nothing and is right for all.
         return _HEADER.pack(kind, 0, _checksum(packet), self._id, sequence & 0xFFFF) + body
-
-    def _receive(self) -> None:
-        self._read_errors()
-        while True:
-            try:
-                data, ancillary, _, _ = self._socket.recvmsg(2048, 256)
-            except BlockingIOError:
-                return
-            except OSError:
-                # The error itself waits in the error queue.
-                self._read_errors()
-                return
-            self._note(data, stamps.received_ns(ancillary))
 
     def _note(self, data: bytes, received_ns: int) -> None:
         if self._raw and not self._v6:
@@ -141,10 +84,6 @@ class _Echo:
         if kind != (129 if self._v6 else 0) or identifier != self._id or not ours or sequence not in self._sent_ns:
             return
         self._train.note_reply(sequence, (received_ns - self._sent_ns[sequence]) / 1e6)
-        self._answered.set()
-
-    def _read_errors(self) -> None:
-        self._train.unreachable += sum(code in _NO_WAY for code in stamps.errors(self._socket))
 
 
 def _open(family: socket.AddressFamily) -> tuple[socket.socket, bool]:

@@ -1,14 +1,16 @@
-"""The kernel's receive stamps and ICMP errors of a datagram socket, and whether the wall clock held still meanwhile.
+"""Datagram sockets whose packets the kernel stamps when they arrive, and the guard that such times need.
 
-Receive stamps cut what a busy machine adds to a round-trip time: the packet is timed when it arrives, not when we wake.
+A process that has to wait for the CPU reads its clock late; the kernel's stamp is taken where the packet comes in.
 """
 
+import asyncio
+import contextlib
+import errno
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Self
 
 from agent import sockets
 from agent.clock import Clock
@@ -16,44 +18,134 @@ from agent.probe import Failure
 
 STEP_MS: Final = 2.0
 DRIFT_RATIO: Final = 500e-6
-"""Send stamps and receive stamps are wall time: it may drift this much against boot time in one run, not more."""
+"""Stamps are wall time: it may drift this much against boot time in one run, not more."""
 
+_NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOPROTOOPT})
+_NO_ROOM: Final = frozenset({errno.ENOBUFS, errno.EAGAIN})
+_ERRORS: Final = ((socket.IPPROTO_IP, sockets.IP_RECVERR), (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR))
 _TIMESPEC: Final = struct.Struct("@ll")
 _SOCK_EXTENDED_ERR: Final = struct.Struct("@IBBBBII")
-_ERRORS: Final = ((socket.IPPROTO_IP, sockets.IP_RECVERR), (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR))
+_MAX_BYTES: Final = 2048
 
 
-def enable(sock: socket.socket) -> None:
-    """Let the kernel stamp what `sock` receives, and keep the ICMP errors for what it sent."""
-    level, kind = _ERRORS[sock.family == socket.AF_INET6]
-    sock.setsockopt(level, kind, 1)
-    sock.setsockopt(socket.SOL_SOCKET, sockets.SO_TIMESTAMPNS, 1)
+class Datagrams:
+    """A connected, non-blocking socket, bound to an interface; read by the event loop inside the context.
 
+    :param port: to send from; 0: any.
+    :param receive: gets each packet and when the kernel received it (wall ns).
+    :param no_way: gets the errno of each answer, by a router, the peer or our own kernel, that there is no way.
+    :raises Failure: when `peer` cannot be reached from `interface`.
+    """
 
-def received_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """When the kernel received a message, in nanoseconds since 1970; now, where it does not say."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == sockets.SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return time.time_ns()
-
-
-def errors(sock: socket.socket) -> Iterator[int]:
-    """The errno of each ICMP error that waits."""
-    while True:
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: Any,
+        interface: str,
+        *,
+        port: int = 0,
+        receive: Callable[[bytes, int], None],
+        no_way: Callable[[int], None],
+    ) -> None:
+        self._socket = sock
+        self._receive = receive
+        self._no_way = no_way
+        self._news = asyncio.Event()
         try:
-            _, ancillary, _, _ = sock.recvmsg(0, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
-        except OSError:
-            return
-        for level, kind, data in ancillary:
-            if (level, kind) in _ERRORS:
-                yield _SOCK_EXTENDED_ERR.unpack_from(data)[0]
+            self._connect(peer, interface, port)
+        except BaseException:
+            sock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def send(self, packet: Callable[[int], bytes]) -> int | None:
+        """Send what `packet` makes of the moment (wall ns); returns that moment, None when there was no room for it.
+
+        :raises Failure: what keeps us from sending; that there is no way is told to `no_way` instead.
+        """
+        # A pending error of an earlier packet would be raised by this send and keep it back.
+        self._read_errors()
+        for last_try in (False, True):
+            sent_ns = time.time_ns()
+            try:
+                self._socket.send(packet(sent_ns))
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    return None
+                if error.errno not in _NO_WAY:
+                    raise sockets.failure(error, "sending a packet") from error
+                if last_try:
+                    self._no_way(error.errno or 0)
+                else:
+                    self._read_errors()
+                    continue
+            break
+        return sent_ns
+
+    async def until(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether what arrives makes `done` true within `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not done():
+                    self._news.clear()
+                    await self._news.wait()
+        return done()
+
+    def _connect(self, peer: Any, interface: str, port: int) -> None:
+        try:
+            sockets.bind(self._socket, interface, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            # Somebody else has the port; the kernel picks one.
+        self._socket.setsockopt(*_ERRORS[self._socket.family == socket.AF_INET6], 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, sockets.SO_TIMESTAMPNS, 1)
+        try:
+            self._socket.connect(peer)
+        except OSError as error:
+            raise sockets.failure(error, f"no way to {peer[0]}") from error
+        sockets.check_source(self._socket, interface)
+
+    def _read(self) -> None:
+        self._read_errors()
+        while True:
+            try:
+                packet, ancillary, _, _ = self._socket.recvmsg(_MAX_BYTES, 256)
+            except BlockingIOError:
+                return
+            except OSError:
+                # The error itself waits in the error queue.
+                self._read_errors()
+                return
+            self._receive(packet, _stamp_ns(ancillary))
+            self._news.set()
+
+    def _read_errors(self) -> None:
+        while True:
+            try:
+                _, ancillary, _, _ = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            for level, kind, data in ancillary:
+                if (level, kind) in _ERRORS:
+                    code = _SOCK_EXTENDED_ERR.unpack_from(data)[0]
+                    if code in _NO_WAY:
+                        self._no_way(code)
 
 
-@contextmanager
+@contextlib.contextmanager
 def steady(clock: Clock) -> Iterator[None]:
-    """:raises Failure: `clock_step` when wall time moved inside the block."""
+    """Around packets that are under way.
+
+    :raises Failure: `clock_step` in the end, when wall time moved meanwhile.
+    """
     started = _clocks(clock)
     yield
     ended = _clocks(clock)
@@ -61,6 +153,14 @@ def steady(clock: Clock) -> Iterator[None]:
     step_ms = abs((ended[0] - started[0]) - elapsed_s) * 1000
     if step_ms > STEP_MS + DRIFT_RATIO * elapsed_s * 1000:
         raise Failure("clock_step", f"wall clock moved {step_ms:.1f} ms against boot time")
+
+
+def _stamp_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == sockets.SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return time.time_ns()
 
 
 def _clocks(clock: Clock) -> tuple[float, float]:

@@ -1,10 +1,20 @@
-"""STAMP, the Simple Two-way Active Measurement Protocol (RFC 8762), unauthenticated and stateful, with the session
-identifier of RFC 8972: packet layouts, no I/O.
+"""STAMP, the Simple Two-way Active Measurement Protocol, unauthenticated (RFC 8762) and with its session identifier
+(SSID, RFC 8972): packet layouts, no I/O.
 
-A reflector that is stateful counts its own replies from 0, so that the sender can tell in which direction a packet was
-lost: of the requests up to the sender's S, S + 1 minus the R + 1 that were answered are lost on the way up.
+The sender's packet (RFC 8762, figure 2; RFC 8972, figure 1) and the reply (figure 5; figure 2), 44 octets each::
+
+     0  sequence number (4)               |  0  the reflector's own sequence number (4)
+     4  time stamp (8)                    |  4  time stamp of sending the reply (8)
+    12  error estimate (2)                | 12  error estimate (2)
+    14  SSID (2)                          | 14  SSID (2)
+    16  zero (28)                         | 16  time stamp of receiving the request (8)
+                                          | 24  octets 0 to 13 of the request (14), zero (2)
+                                          | 40  TTL or hop limit of the request (1), zero (3)
+
+What stands behind them is padding. Times here are nanoseconds since 1970.
 """
 
+import math
 import struct
 from typing import Final, NamedTuple
 
@@ -12,103 +22,147 @@ PORT: Final = 862
 """The registered port; a reflector of ours listens where its throughput server does."""
 
 PACKET_BYTES: Final = 44
-"""The shortest packet, in both directions; a reply is as long as its request, so that nothing is amplified."""
+"""The shortest packet. A reply is as long as its request, so nothing is amplified."""
 
-_SENDER: Final = struct.Struct("!IIIHH28x")
-"""RFC 8762, figure 2 (with RFC 8972, 3): sequence, time stamp, error estimate, SSID, zero."""
-_REPLY: Final = struct.Struct("!IIIHHIIIIIHxxBxxx")
-"""RFC 8762, figure 5: sequence, time stamp, error estimate, SSID, receive time stamp, then the sender's sequence, time
-stamp, error estimate, zero, TTL, zero."""
+_REQUEST: Final = struct.Struct("!IQHH28x")
+_REPLY: Final = struct.Struct("!IQHHQIQHxxBxxx")
+_ANSWER: Final = struct.Struct("!IQH2sQ14sxxBxxx")
+"""A reply again, with the octets that are copied from the request as they are."""
+_PADDING_TLV: Final = struct.Struct("!BBH")
+_UNRECOGNIZED: Final = 0x80
+"""The flag that a sender sets in each TLV (RFC 8972, 4); who knows the TLV clears it."""
+_EXTRA_PADDING: Final = 1
 
-_UNIX_EPOCH_S: Final = 2_208_988_800
-"""1970 on NTP's scale, which starts in 1900 (RFC 5905, 6)."""
 _SECOND_NS: Final = 1_000_000_000
+_NTP_EPOCH_S: Final = 2_208_988_800
+"""From 1900 to 1970 (RFC 5905, 6)."""
 
-UNSYNCHRONISED: Final = 0x1601
-"""Error estimate (RFC 4656, 4.1.2) of a clock that nobody sets: S 0, multiplier 1 x 2^(22 - 32) s = 1 ms."""
-SYNCHRONISED: Final = UNSYNCHRONISED | 0x8000
+_SYNCHRONISED: Final = 0x8000
+_PTP: Final = 0x4000
+_MOST_UNITS: Final = 255 << 63
+
+
+class ErrorEstimate(NamedTuple):
+    """How far a clock can be trusted (RFC 4656, 4.1.2; RFC 8186 for the format of its time stamps)."""
+
+    seconds: float
+    """At most this far off."""
+    synchronised: bool = False
+    """To UTC, by a source outside."""
+    ptp: bool = False
+    """Its time stamps are PTP's (seconds since 1970 and nanoseconds), not NTP's."""
+
+    def pack(self) -> int:
+        """S bit, Z bit, scale and multiplier: multiplier x 2^(scale - 32) s, never less than `seconds` says."""
+        units = min(max(1, math.ceil(self.seconds * 2.0**32)), _MOST_UNITS)
+        scale = max(0, units.bit_length() - 8)
+        multiplier = -(-units >> scale)
+        if multiplier > 255:
+            scale, multiplier = scale + 1, 128
+        return _SYNCHRONISED * self.synchronised | _PTP * self.ptp | scale << 8 | multiplier
+
+
+UNSYNCHRONISED: Final = ErrorEstimate(seconds=16.0).pack()
+"""Of a clock that nobody vouches for: what Linux says of one."""
 
 
 class Request(NamedTuple):
-    """A sender's packet; times in nanoseconds since 1970."""
+    """A sender's packet."""
 
     sequence: int
     sent_ns: int
     error_estimate: int = UNSYNCHRONISED
     session: int = 0
+    """The SSID."""
 
 
 class Reply(NamedTuple):
-    """A reflector's packet; `sequence` is its own count of replies in this session."""
+    """A reflector's packet."""
 
     sequence: int
+    """How many replies it sent before in this session, if it is stateful; else the sender's."""
     sent_ns: int
     error_estimate: int
     session: int
+    """The SSID; 0 from a reflector that knows none."""
     received_ns: int
     sender_sequence: int
-    sender_sent_ns: int
+    sender_ns: int
     sender_error_estimate: int
     sender_ttl: int
 
     @property
     def dwell_ns(self) -> int:
-        """How long the reflector kept the request: no part of the network's round trip."""
+        """How long the reflector kept the request: no part of the network's delay."""
         return self.sent_ns - self.received_ns
 
 
+def error_estimate(packed: int) -> ErrorEstimate:
+    """What 16 bits of a packet say. A multiplier of 0 is nothing that may be sent; it reads as 0 s."""
+    return ErrorEstimate(
+        seconds=(packed & 0xFF) * 2.0 ** ((packed >> 8 & 0x3F) - 32),
+        synchronised=bool(packed & _SYNCHRONISED),
+        ptp=bool(packed & _PTP),
+    )
+
+
 def pack_request(request: Request, size: int = PACKET_BYTES) -> bytes:
-    """`size` bytes, padded with zeros."""
-    head = _SENDER.pack(request.sequence, *_to_ntp(request.sent_ns), request.error_estimate, request.session)
-    return head.ljust(size, b"\0")
+    """`size` octets, at least 44; the rest is an Extra Padding TLV (RFC 8972, 4.1) where one fits."""
+    packet = _REQUEST.pack(request.sequence, _to_ntp(request.sent_ns), request.error_estimate, request.session)
+    room = size - PACKET_BYTES - _PADDING_TLV.size
+    if room >= 0:
+        packet += _PADDING_TLV.pack(_UNRECOGNIZED, _EXTRA_PADDING, room)
+    return packet.ljust(size, b"\0")
 
 
-def unpack_request(data: bytes) -> Request | None:
-    """None for what is too short to be one."""
-    if len(data) < PACKET_BYTES:
+def unpack_request(packet: bytes) -> Request | None:
+    """None for one that is too short."""
+    if len(packet) < PACKET_BYTES:
         return None
-    sequence, seconds, fraction, error_estimate, session = _SENDER.unpack_from(data)
-    return Request(sequence, _from_ntp(seconds, fraction), error_estimate, session)
+    sequence, sent, error, session = _REQUEST.unpack_from(packet)
+    return Request(sequence, _from_wire(sent, error), error, session)
 
 
 def pack_reply(
     request: bytes, *, sequence: int, received_ns: int, sent_ns: int, error_estimate: int, ttl: int
 ) -> bytes:
-    """The reply to the packet `request`, as long as that one and with its padding."""
-    sender_sequence, seconds, fraction, sender_error, session = _SENDER.unpack_from(request)
-    head = _REPLY.pack(
-        sequence, *_to_ntp(sent_ns), error_estimate, session, *_to_ntp(received_ns),
-        sender_sequence, seconds, fraction, sender_error, ttl,
-    )  # fmt: skip
-    return head + request[PACKET_BYTES:]
+    """The reply to the packet `request` of at least 44 octets: as long, and with its padding."""
+    return (
+        _ANSWER.pack(
+            sequence, _to_ntp(sent_ns), error_estimate, request[14:16], _to_ntp(received_ns), request[:14], ttl
+        )
+        + request[PACKET_BYTES:]
+    )
 
 
-def unpack_reply(data: bytes) -> Reply | None:
-    """None for what is too short to be one."""
-    if len(data) < PACKET_BYTES:
+def unpack_reply(packet: bytes) -> Reply | None:
+    """None for one that is too short."""
+    if len(packet) < PACKET_BYTES:
         return None
-    (
-        sequence, sent_s, sent_f, error, session, received_s, received_f,
-        sender_sequence, sender_s, sender_f, sender_error, ttl,
-    ) = _REPLY.unpack_from(data)  # fmt: skip
+    sequence, sent, error, session, received, sender_sequence, sender, sender_error, ttl = _REPLY.unpack_from(packet)
     return Reply(
         sequence,
-        _from_ntp(sent_s, sent_f),
+        _from_wire(sent, error),
         error,
         session,
-        _from_ntp(received_s, received_f),
+        _from_wire(received, error),
         sender_sequence,
-        _from_ntp(sender_s, sender_f),
+        _from_wire(sender, sender_error),
         sender_error,
         ttl,
     )
 
 
-def _to_ntp(time_ns: int) -> tuple[int, int]:
+def _to_ntp(time_ns: int) -> int:
+    """Rounded up to 2^-32 s, so that the way back gives the same nanosecond."""
     seconds, rest_ns = divmod(time_ns, _SECOND_NS)
-    return (seconds + _UNIX_EPOCH_S) & 0xFFFFFFFF, (rest_ns << 32) // _SECOND_NS
+    return (seconds + _NTP_EPOCH_S & 0xFFFFFFFF) << 32 | -(-(rest_ns << 32) // _SECOND_NS)
 
 
-def _from_ntp(seconds: int, fraction: int) -> int:
-    """Rounded up, so that a time survives the way there and back; good until 2036."""
-    return (seconds - _UNIX_EPOCH_S) * _SECOND_NS + -(-fraction * _SECOND_NS >> 32)
+def _from_wire(stamp: int, error: int) -> int:
+    seconds, fraction = divmod(stamp, 2**32)
+    if error & _PTP:
+        return seconds * _SECOND_NS + fraction
+    # NTP's seconds start afresh in 2036: a value of their lower half is from after that.
+    seconds += 0 if seconds & 0x80000000 else 2**32
+    return (seconds - _NTP_EPOCH_S) * _SECOND_NS + (fraction * _SECOND_NS >> 32)

@@ -1,25 +1,23 @@
 """Delay, delay variation and loss of a short packet train (RFC 2681, RFC 2680, RFC 5481, RFC 3393)."""
 
-from typing import Annotated, Final, Literal, TypedDict
+from typing import Annotated, Final, TypedDict
 
 import msgspec
 from msgspec import Meta
 
 from agent import icmp, stamp, tcp
-from agent.probe import Context, Failure, Probe, Settings
+from agent.probe import Context, Failure, Probe, Settings, Target
 from agent.resolver import resolve
-from agent.train import Train
+from agent.train import Method, Train
 from contract.stamp import PACKET_BYTES
 from contract.throughput import PORT
-from contract.values import Latency
+from contract.values import Latency, Values
 
 DEFAULT_PORT: Final = 443
 """For TCP where the target names no port: a closed one answers as well."""
 METERED_PACKETS: Final = 20
-HAND_SHAKE_S: Final = 1.0
+PATIENCE_S: Final = 1.0
 """A reflector that answers nothing for so long is asked by ICMP instead."""
-
-Method = Literal["stamp", "icmp", "tcp"]
 
 ORDER: Final[tuple[Method, ...]] = ("icmp", "tcp")
 """The first that this host permits is used, behind STAMP where the target is a reflector (role `core`); a later one is
@@ -49,7 +47,8 @@ class LatencySettings(Settings, kw_only=True, forbid_unknown_fields=True, frozen
     """How long to wait for late replies."""
 
     def least_s(self) -> float:
-        return (self.warm_ups + self.packets) * self.interval_ms / 1000 + self.late_s
+        patience_s = 0.0 if self.method else PATIENCE_S
+        return patience_s + (self.warm_ups + self.packets) * self.interval_ms / 1000 + self.late_s
 
 
 async def measure(settings: LatencySettings, context: Context) -> Latency:
@@ -60,31 +59,38 @@ async def measure(settings: LatencySettings, context: Context) -> Latency:
     if context.uplink.metered:
         settings = msgspec.structs.replace(settings, packets=min(settings.packets, METERED_PACKETS))
     address = (await resolve(target.name, context.interface))[0]
-    for method in await _methods(settings, address, context):
+    methods = _methods(settings, target)
+    silence: tuple[_Silent, Values | None] | None = None
+    for method in methods:
+        if method != methods[0] and "method_fallback" not in context.flags:
+            context.flags.append("method_fallback")
         try:
             return await _run(method, address, settings, context)
         except icmp.NotPermitted:
-            if settings.method is None:
-                _flag_fallback(context)
-    raise Failure("no_permission", "this host permits no ICMP socket: set net.ipv4.ping_group_range")
+            continue
+        except _Silent as failure:
+            silence = silence or (failure, context.values)
+            if method != "stamp":
+                break
+    if silence is None:
+        raise Failure("no_permission", "this host permits no ICMP socket: set net.ipv4.ping_group_range")
+    first, values = silence
+    if values is not context.values:
+        # Nothing else was answered either: what there is to say is what the reflector did.
+        context.values = values
+        context.flags.remove("method_fallback")
+    raise first
 
 
-async def _methods(settings: LatencySettings, address: str, context: Context) -> tuple[Method, ...]:
+class _Silent(Failure):
+    """Not one packet was answered, not even a warm-up."""
+
+
+def _methods(settings: LatencySettings, target: Target) -> tuple[Method, ...]:
     """What to try, in order."""
-    assert context.target is not None
     if settings.method is not None:
         return (settings.method,)
-    if context.target.role != "core":
-        return ORDER
-    if await stamp.answers(address, context.target.port or PORT, context, within_s=HAND_SHAKE_S):
-        return ("stamp",)
-    _flag_fallback(context)
-    return ORDER
-
-
-def _flag_fallback(context: Context) -> None:
-    if "method_fallback" not in context.flags:
-        context.flags.append("method_fallback")
+    return ("stamp", *ORDER) if target.role == "core" else ORDER
 
 
 async def _run(method: Method, address: str, settings: LatencySettings, context: Context) -> Latency:
@@ -98,8 +104,10 @@ async def _run(method: Method, address: str, settings: LatencySettings, context:
     timed = True
     try:
         if method == "stamp":
-            async with stamp.Stamp(address, port or PORT, context.interface, packet_bytes=size or 0) as session:
-                await session.run(train, context, **rhythm)
+            patience_s = None if settings.method else PATIENCE_S
+            await stamp.reflect(
+                address, port or PORT, train, context, packet_bytes=size or 0, patience_s=patience_s, **rhythm
+            )
         elif method == "icmp":
             await icmp.echo(address, train, context, payload_bytes=settings.payload_bytes, **rhythm)
         else:
@@ -112,11 +120,12 @@ async def _run(method: Method, address: str, settings: LatencySettings, context:
         values = train.values(method, packet_bytes=size, interval_ms=settings.interval_ms, timed=timed)
         context.values = values
     if train.received == 0:
-        if train.refused:
-            raise Failure("refused", f"{address}: nobody listens at port {port or PORT}")
+        kind = Failure if train.heard else _Silent
+        if train.refused and method == "stamp":
+            raise kind("refused", f"{address}: nobody listens at UDP port {port or PORT}")
         if train.unreachable:
-            raise Failure("unreachable", f"{address}: no way, {train.unreachable} times")
-        raise Failure("all_lost", f"{address}: none of {train.sent} came back")
+            raise kind("unreachable", f"{address}: no way, {train.unreachable} times")
+        raise kind("all_lost", f"{address}: none of {train.sent} came back")
     return values
 
 

@@ -18,7 +18,7 @@ from agent.estimate import Rate
 from agent.gates import CPU_LIMIT, Gates
 from agent.probe import Context, Failure, Probe, Settings
 from agent.resolver import resolve
-from agent.stamp import Sample, Stamp, idle_rtts_ms
+from agent.stamp import Sample, idle_rtts_ms, sample
 from agent.train import percentile
 from agent.uplink import Uplink
 from contract.throughput import (
@@ -292,38 +292,34 @@ class _Beside:
     def __init__(self, control: Control, context: Context, count: transfer.Count, way: Way, with_rtt: bool) -> None:
         self._context = context
         self._tasks: list[asyncio.Task[None]] = []
-        self._stamp: Stamp | None = None
+        self._samples: list[Sample] = []
         self._count = count
         self._way = way
-        port = control.greeting.udp_port
-        if with_rtt and port is not None:
-            self._stamp = Stamp(control.address, port, context.interface)
+        self._address = control.address
+        self._port = control.greeting.udp_port if with_rtt else None
 
     async def __aenter__(self) -> "_Beside":
         clock = self._context.clock
         telling = transfer.watch(self._count, self._way, self._context, clock)
         self._tasks.append(asyncio.create_task(telling, name="progress"))
-        if self._stamp is not None:
-            await self._stamp.__aenter__()
-            self._tasks.append(asyncio.create_task(self._stamp.sample(EVERY_S, clock), name="loaded round trips"))
+        if self._port is not None:
+            sampling = sample(self._address, self._port, self._context, EVERY_S, self._samples)
+            self._tasks.append(asyncio.create_task(sampling, name="loaded round trips"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._stamp is not None:
-            await self._stamp.__aexit__()
 
     def loaded_ms(self, count: transfer.Count) -> list[float]:
         """Ascending; of what was sent while the load was stable."""
-        if self._stamp is None or count.first_s is None:
+        if count.first_s is None:
             return []
         # The loop's clock (monotonic) and boot time differ by a constant while nothing suspends the machine.
         offset_s = self._context.clock.boot() - asyncio.get_running_loop().time()
         first_s, last_s = count.first_s + STABLE_S + offset_s, count.last_s + offset_s
-        found: list[Sample] = [sample for sample in self._stamp.samples if first_s <= sample.sent_s <= last_s]
-        return sorted(sample.rtt_ms for sample in found)
+        return sorted(rtt_ms for sent_s, rtt_ms in self._samples if first_s <= sent_s <= last_s)
 
 
 def _keep(values: Throughput, way: Way, run: _Run) -> None:

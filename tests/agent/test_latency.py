@@ -33,7 +33,7 @@ def context(host: str, port: int | None = None) -> Context:
         clock=SystemClock(),
         facts=Facts(),
         timeout_s=10.0,
-        target=Target(role="core", host=host, port=port),
+        target=Target(role="internet", host=host, port=port),
     )
 
 

@@ -1,235 +1,341 @@
-"""STAMP on both sides: our sender, our reflector, and an independent parser of every packet."""
+"""The sender of STAMP, against our reflector, against foreign ones, and against silence."""
 
 import asyncio
 import contextlib
+import itertools
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scapy.contrib import stamp as scapy
 
 from agent.clock import SystemClock
 from agent.facts import Facts
-from agent.probe import Context
-from agent.stamp import Stamp, answers, idle_rtts_ms
-from agent.train import Train, lost_by_direction
-from contract import stamp
+from agent.probe import Context, Failure
+from agent.stamp import Sample, idle_rtts_ms, reflect, sample
+from agent.train import Train
 from reflector.counts import Counts
-from reflector.stamp import Stamp as Reflector
+from reflector.stamp import Stamp
+
+Answer = Callable[[bytes], list[bytes]]
 
 
-def context() -> Context:
-    return Context(agent="lib-01", interface="lo", clock=SystemClock(), facts=Facts(), timeout_s=10.0)
+def context(clock: SystemClock | None = None) -> Context:
+    return Context(agent="lib-01", interface="lo", clock=clock or SystemClock(), facts=Facts(), timeout_s=10.0)
 
 
 @asynccontextmanager
-async def reflector(packets_per_s: float = 10_000, host: str = "127.0.0.1") -> AsyncIterator[tuple[Reflector, Counts]]:
-    counts = Counts()
-    server = Reflector(host, 0, counts=counts, packets_per_s=packets_per_s)
+async def reflector(host: str = "127.0.0.1") -> AsyncIterator[int]:
+    """Ours; its port."""
+    server = Stamp(host, 0, counts=Counts(), packets_per_s=10_000)
     server.open()
-    task = asyncio.create_task(server.run())
+    task = asyncio.create_task(server.run(), name="reflector")
     try:
-        yield server, counts
+        yield server.port
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
 
-# Layout
+@asynccontextmanager
+async def foreign(answer: Answer) -> AsyncIterator[int]:
+    """Answers each packet as `answer` says; its port."""
+
+    class Protocol(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, peer: Any) -> None:
+            for packet in answer(data):
+                self.transport.sendto(packet, peer)
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Protocol, ("127.0.0.1", 0))
+    try:
+        yield int(transport.get_extra_info("sockname")[1])
+    finally:
+        transport.close()
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(0, 2_000_000_000 * 10**9), st.integers(0, 2**16 - 1), st.integers(44, 1400)
-)
-def test_a_request_round_trip(sequence: int, sent_ns: int, session: int, size: int) -> None:
-    request = stamp.Request(sequence, sent_ns, session=session)
-    packet = stamp.pack_request(request, size)
-    assert len(packet) == size
-    assert stamp.unpack_request(packet) == request
+async def run(port: int, *, packets: int = 10, warm_ups: int = 2, late_s: float = 0.3, **more: Any) -> Train:
+    train = Train(warm_ups)
+    at = context()
+    await reflect("127.0.0.1", port, train, at, packets=packets, interval_s=0.005, late_s=late_s, **more)
+    return train
 
 
-@given(st.binary(max_size=200))
-def test_anything_is_a_packet_or_none(data: bytes) -> None:
-    assert (stamp.unpack_request(data) is None) == (len(data) < 44)
-    assert (stamp.unpack_reply(data) is None) == (len(data) < 44)
-
-
-def test_a_time_stamp_is_that_of_ntp() -> None:
-    """RFC 5905, figure 3: the half second is the highest bit of the fraction."""
-    packet = stamp.pack_request(stamp.Request(1, 500_000_000))
-    assert packet[:16].hex() == "00000001" + "83aa7e80" + "80000000" + "1601" + "0000"
-
-
-def test_a_foreign_parser_reads_our_packets() -> None:
-    sent_ns = 1_795_000_000_250_000_000
-    packet = stamp.pack_request(stamp.Request(7, sent_ns, session=99), 60)
-    parsed = scapy.STAMPSessionSenderTestUnauthenticated(packet)
-    assert (parsed.seq, parsed.ssid) == (7, 99)
-    assert (parsed.err_estimate.S, parsed.err_estimate.Z, parsed.err_estimate.multiplier) == (0, 0, 1)
-    reply = stamp.pack_reply(
-        packet, sequence=3, received_ns=sent_ns + 10, sent_ns=sent_ns + 20, error_estimate=stamp.SYNCHRONISED, ttl=63
-    )
-    answer = scapy.STAMPSessionReflectorTestUnauthenticated(reply)
-    assert (answer.seq, answer.ssid, answer.seq_sender, answer.ttl_sender) == (3, 99, 7, 63)
-    assert answer.err_estimate.S == 1
-    assert answer.ts_sender == parsed.ts
-
-
-# The reflector
-
-
-async def ask(port: int, *packets: bytes, host: str = "127.0.0.1", own_port: int = 0) -> list[bytes]:
-    """What comes back within 0.3 s."""
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        sock.bind(("::1" if ":" in host else "127.0.0.1", own_port))
-        sock.connect((host, port))
-        for packet in packets:
-            sock.send(packet)
-        found: list[bytes] = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.3):
-                while True:
-                    found.append(await loop.sock_recv(sock, 2000))
-        return found
-
-
-def request(sequence: int = 0, size: int = 44) -> bytes:
-    return stamp.pack_request(stamp.Request(sequence, 0), size)
-
-
-@pytest.mark.parametrize("size", [44, 45, 500, 1400])
-async def test_a_reply_is_as_long_as_its_request(size: int) -> None:
-    async with reflector() as (server, _):
-        (reply,) = await ask(server.port, request(5, size))
-    assert len(reply) == size
-    read = stamp.unpack_reply(reply)
-    assert read is not None
-    assert (read.sequence, read.sender_sequence, read.sender_ttl) == (0, 5, 64)
-    assert 0 <= read.dwell_ns < 50_000_000
-
-
-async def test_it_counts_its_own_replies_in_each_session() -> None:
-    async with reflector() as (server, _):
-        for _ in range(2):
-            replies = [stamp.unpack_reply(raw) for raw in await ask(server.port, *(request(n * 10) for n in range(4)))]
-            assert [(r.sequence, r.sender_sequence) for r in replies if r] == [(n, n * 10) for n in range(4)]
-
-
-async def test_ipv6() -> None:
-    async with reflector(host="::1") as (server, _):
-        (reply,) = await ask(server.port, request(5), host="::1")
-    assert stamp.unpack_reply(reply).sender_ttl == 64  # type: ignore[union-attr]
-
-
-async def test_what_is_short_has_no_answer() -> None:
-    async with reflector() as (server, counts):
-        assert await ask(server.port, b"", b"x", request()[:43]) == []
-        assert counts.of("stamp_dropped", "short") == 3
-
-
-async def test_another_reflector_has_no_answer() -> None:
-    """Two of them would answer each other for ever."""
-    async with reflector() as (server, counts):
-        assert await ask(server.port, request(), own_port=862) == []
-        assert counts.of("stamp_dropped", "port") == 1
-
-
-async def test_who_sends_too_much_is_dropped_and_counted() -> None:
-    async with reflector(packets_per_s=20) as (server, counts):
-        replies = await ask(server.port, *(request(n) for n in range(100)))
-        assert 40 <= len(replies) <= 50, "a burst of twice the rate"
-        assert counts.of("stamp_dropped", "source_rate") == 100 - len(replies)
-
-
-# The sender
-
-
-async def test_a_train_is_answered_whole() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_train_is_answered_whole(host: str) -> None:
     train = Train(2)
-    async with reflector() as (server, _), Stamp("127.0.0.1", server.port, "lo") as session:
-        await session.run(train, context(), packets=20, interval_s=0.005, late_s=0.5)
+    started_s = time.monotonic()
+    async with reflector(host) as port:
+        await reflect(host, port, train, context(), packets=20, interval_s=0.005, late_s=5.0)
+    assert time.monotonic() - started_s < 2, "nobody is waited for when everything is there"
     values = train.values("stamp", packet_bytes=44, interval_ms=5.0)
-    assert (values.sent, values.received, values.loss_up_ratio, values.loss_down_ratio) == (20, 20, 0.0, 0.0)
+    assert (values.sent, values.received, values.loss_ratio) == (20, 20, 0.0)
+    assert (values.loss_up_ratio, values.loss_down_ratio) == (0.0, 0.0)
+    assert (values.duplicates, values.reordered) == (0, 0)
     assert 0 < (values.rtt_p50_ms or 0) < 5
+
+
+async def test_packets_on_the_wire_are_what_scapy_reads() -> None:
+    seen: list[bytes] = []
+
+    def note(packet: bytes) -> list[bytes]:
+        seen.append(packet)
+        return []
+
+    async with foreign(note) as port:
+        before_s = time.time()
+        await run(port, packets=3, packet_bytes=100)
+        after_s = time.time()
+    assert [len(packet) for packet in seen] == [100] * (2 + 3 + 5), "five trailers, as nothing was answered"
+    parsed = [scapy.STAMPSessionSenderTestUnauthenticated(packet) for packet in seen]
+    assert [packet.seq for packet in parsed] == list(range(10))
+    warm_up, counted = {packet.ssid for packet in parsed[:2]}, {packet.ssid for packet in parsed[2:]}
+    assert (len(warm_up), len(counted)) == (1, 1)
+    assert not warm_up & counted
+    for packet in parsed:
+        assert (packet.mbz, packet.err_estimate.S, packet.err_estimate.Z) == (0, 0, 0)
+        assert before_s <= packet.ts - 2_208_988_800 + 1e-6
+        assert packet.ts - 2_208_988_800 - 1e-6 <= after_s
+        (padding,) = packet.tlv_objects
+        assert (padding.type, padding.len) == (1, 52)
+
+
+def scapy_reply(packet: bytes, number: int, dwell_s: float, **fields: Any) -> bytes:
+    read = scapy.STAMPSessionSenderTestUnauthenticated(packet)
+    now_s = time.time() + 2_208_988_800
+    reply = scapy.STAMPSessionReflectorTestUnauthenticated(
+        **{"seq": number, "ssid": read.ssid, "ts_rx": now_s - dwell_s, "ts": now_s, "seq_sender": read.seq} | fields
+    )
+    # As it came: scapy keeps times in less than their 64 bits.
+    return bytes(reply)[:28] + packet[4:14] + bytes(reply)[38:]
+
+
+async def test_a_foreign_reflector_of_scapys_packets_and_its_dwell() -> None:
+    """It keeps each packet for 30 ms, and says so."""
+    loop = asyncio.get_running_loop()
+
+    class Slow(asyncio.DatagramProtocol):
+        numbers: dict[int, int] = {}
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, peer: Any) -> None:
+            session = int.from_bytes(data[14:16])
+            number = self.numbers[session] = self.numbers.get(session, -1) + 1
+            arrived_s = time.time()
+            loop.call_later(0.03, lambda: self.transport.sendto(self.reply(data, number, arrived_s), peer))
+
+        @staticmethod
+        def reply(data: bytes, number: int, arrived_s: float) -> bytes:
+            return scapy_reply(data, number, time.time() - arrived_s)
+
+    transport, _ = await loop.create_datagram_endpoint(Slow, ("127.0.0.1", 0))
+    try:
+        train = await run(transport.get_extra_info("sockname")[1])
+    finally:
+        transport.close()
+    values = train.values("stamp", packet_bytes=44, interval_ms=5.0)
+    assert (values.received, values.loss_up_ratio, values.loss_down_ratio) == (10, 0.0, 0.0)
+    assert (values.rtt_p50_ms or 99) < 10, "the 30 ms are not the network's"
+
+
+@pytest.mark.parametrize("lie_s", [-5.0, 1e6])
+async def test_a_lie_about_the_dwell_is_not_believed(lie_s: float) -> None:
+    async with foreign(lambda packet: [scapy_reply(packet, 0, lie_s)]) as port:
+        train = await run(port)
+    assert train.received == 10
+    assert all(0 < rtt_ms < 1000 for rtt_ms in train.rtts_ms())
+
+
+async def test_a_reflector_that_knows_no_sessions_tells_no_direction() -> None:
+    """RFC 8762 alone: the octets of the SSID are zero in its replies, and it has counted the warm-ups."""
+    numbers = iter(range(1000))
+    async with foreign(
+        lambda packet: [] if packet[3] in (4, 7) else [scapy_reply(packet, next(numbers), 0.0, ssid=0)]
+    ) as port:
+        train = await run(port)
+    values = train.values("stamp", packet_bytes=44, interval_ms=5.0)
+    assert (values.received, values.loss_up_ratio, values.loss_down_ratio) == (8, None, None)
+
+
+async def test_a_stateless_reflector_tells_no_direction() -> None:
+    """RFC 8762, 4.3: it copies the sender's number. What it never got would look as lost on the way down."""
+    async with foreign(
+        lambda packet: [] if packet[3] in (4, 7) else [scapy_reply(packet, int.from_bytes(packet[:4]), 0.0)]
+    ) as port:
+        train = await run(port)
+    values = train.values("stamp", packet_bytes=44, interval_ms=5.0)
+    assert (values.received, values.loss_up_ratio, values.loss_down_ratio) == (8, None, None)
+
+
+async def test_replies_that_are_none_of_ours_are_ignored() -> None:
+    def answer(packet: bytes) -> list[bytes]:
+        good = scapy_reply(packet, 0, 0.0)
+        other_time = good[:28] + bytes(8) + good[36:]
+        other_number = good[:24] + b"\xff" * 4 + good[28:]
+        return [b"", b"x" * 43, other_time, other_number, packet]
+
+    async with foreign(answer) as port:
+        train = await run(port)
+    assert (train.sent, train.received, train.heard) == (10, 0, False)
+
+
+async def test_duplicates_are_counted() -> None:
+    async with foreign(lambda packet: 2 * [scapy_reply(packet, max(0, packet[3] - 2), 0.0)]) as port:
+        train = await run(port)
+    values = train.values("stamp", packet_bytes=44, interval_ms=5.0)
+    assert (values.received, values.loss_up_ratio, values.loss_down_ratio) == (10, 0.0, 0.0)
+    assert values.duplicates in (9, 10), "nobody waits for that of the last one"
 
 
 async def test_nobody_listens() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    train = Train(0)
-    async with Stamp("127.0.0.1", port, "lo") as session:
-        await session.run(train, context(), packets=3, interval_s=0.02, late_s=0.1)
-    assert (train.sent, train.received) == (3, 0)
+    train = await run(port)
+    assert (train.sent, train.received) == (10, 0)
     assert train.refused > 0
-    assert not await answers("127.0.0.1", port, context(), within_s=0.3)
+    assert await idle_rtts_ms("127.0.0.1", port, context(), packets=3, every_s=0.02) == []
+
+
+async def test_patience_ends_what_nobody_answers() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        started_s = time.monotonic()
+        train = Train(2)
+        await reflect(
+            "127.0.0.1",
+            silent.getsockname()[1],
+            train,
+            context(),
+            packets=100,
+            interval_s=0.02,
+            late_s=2.0,
+            patience_s=0.5,
+        )
+    assert time.monotonic() - started_s == pytest.approx(0.5, abs=0.2)
+    assert not train.heard
+    assert 20 <= train.sent < 30
+
+
+async def test_patience_is_not_longer_than_the_train() -> None:
+    """Whoever answers late, but within the patience, is heard; also behind a short train."""
+
+    async def answer_late(sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            packet, peer = await loop.sock_recvfrom(sock, 100)
+            loop.call_later(0.4, sock.sendto, scapy_reply(packet, 0, 0.0), peer)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(answer_late(sock), name="late")
+        train = await run(sock.getsockname()[1], packets=2, late_s=0.6, patience_s=0.8)
+        task.cancel()
+    assert train.received == 2
+    assert min(train.rtts_ms()) > 400
+
+
+async def test_a_hundred_cancelled_trains_leave_nothing() -> None:
+    async with reflector() as port:
+        before = len(asyncio.all_tasks())
+        with socket.socket() as mark:
+            first_fd = mark.fileno()
+        for n in range(100):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.0005 * (n % 10)):
+                    await run(port, packets=50)
+        with socket.socket() as mark:
+            assert mark.fileno() == first_fd
+        assert len(asyncio.all_tasks()) == before
+
+
+# Beside a load
+
+
+async def sampled(port: int, seconds: float, clock: SystemClock | None = None) -> list[Sample]:
+    samples: list[Sample] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await sample("127.0.0.1", port, context(clock), 0.05, samples)
+    return samples
 
 
 async def test_round_trips_beside_something() -> None:
-    async with reflector() as (server, _):
-        assert len(await idle_rtts_ms("127.0.0.1", server.port, context(), packets=5, every_s=0.02)) == 5
-        async with Stamp("127.0.0.1", server.port, "lo") as session:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.4):
-                    await session.sample(0.05, SystemClock())
-            assert 7 <= len(session.samples) <= 9
+    clock = SystemClock()
+    async with reflector() as port:
+        assert len(await idle_rtts_ms("127.0.0.1", port, context(), packets=5, every_s=0.02)) == 5
+        before_s = clock.boot()
+        samples = await sampled(port, 0.5)
+    assert 9 <= len(samples) <= 10
+    assert all(0 < one.rtt_ms < 20 for one in samples)
+    assert before_s <= samples[0].sent_s <= before_s + 0.1
+    steps = [b.sent_s - a.sent_s for a, b in itertools.pairwise(samples)]
+    assert sum(steps) / len(steps) == pytest.approx(0.05, abs=0.01)
 
 
-async def test_a_lie_about_the_dwell_is_not_believed() -> None:
-    """A reflector whose clock steps, or that wants to look near, does not make a time negative."""
+async def test_a_late_event_loop_sends_no_bunch() -> None:
+    async with reflector() as port:
+        task = asyncio.create_task(sampled(port, 0.6), name="samples")
+        await asyncio.sleep(0.12)
+        time.sleep(0.3)
+        samples = await task
+    assert min(b.sent_s - a.sent_s for a, b in itertools.pairwise(samples)) > 0.02
 
-    class Liar(asyncio.DatagramProtocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+
+async def test_silence_is_no_failure_beside_a_load() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        assert await sampled(silent.getsockname()[1], 0.2) == []
+
+
+class SteppingClock(SystemClock):
+    """A wall clock that is set forward by a minute after 0.2 s."""
+
+    def __init__(self) -> None:
+        self._start_s = self.boot()
+
+    def wall(self) -> float:
+        return super().wall() + (60.0 if self.boot() - self._start_s > 0.2 else 0.0)
+
+
+async def test_round_trips_while_the_clock_steps_are_left_out() -> None:
+    """Those before and after it are good."""
+    waiting: list[tuple[bytes, Any]] = []
+    loop = asyncio.get_running_loop()
+
+    class Slow(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
             self.transport = transport
 
-        def datagram_received(self, data: bytes, peer: object) -> None:
-            lie = stamp.pack_reply(data, sequence=0, received_ns=0, sent_ns=10**18, error_estimate=1, ttl=1)
-            self.transport.sendto(lie, peer)  # type: ignore[attr-defined]
+        def datagram_received(self, data: bytes, peer: Any) -> None:
+            waiting.append((data, peer))
+            loop.call_later(0.06, self.reply)
 
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(Liar, ("127.0.0.1", 0))
-    port = transport.get_extra_info("sockname")[1]
+        def reply(self) -> None:
+            data, peer = waiting.pop(0)
+            self.transport.sendto(scapy_reply(data, 0, 0.0), peer)
+
+    transport, _ = await loop.create_datagram_endpoint(Slow, ("127.0.0.1", 0))
     try:
-        rtts = await idle_rtts_ms("127.0.0.1", port, context(), packets=3, every_s=0.02)
+        samples = await sampled(transport.get_extra_info("sockname")[1], 0.6, SteppingClock())
     finally:
         transport.close()
-    assert rtts
-    assert all(0 < rtt < 1000 for rtt in rtts)
+    assert all(50 < one.rtt_ms < 200 for one in samples)
+    assert 6 <= len(samples) <= 10, "12 were sent, 1 or 2 were under way at the step, 2 at the end"
 
 
-# Loss by direction
-
-
-def reflected(sent: int, up: set[int], down: set[int]) -> dict[int, int]:
-    """The reflector's number of each packet that came back."""
-    reached = [sequence for sequence in range(sent) if sequence not in up]
-    return {sequence: number for number, sequence in enumerate(reached) if sequence not in down}
-
-
-@given(st.sets(st.integers(0, 39)), st.sets(st.integers(0, 39)))
-def test_loss_is_told_by_direction(up: set[int], down: set[int]) -> None:
-    """Two warm-ups, 36 counted packets, one trailer that is answered."""
-    found = lost_by_direction(reflected(41, up, down), 2, 40)
-    counted = set(range(2, 40))
-    if found is not None:
-        assert found == (len(up & counted), len((down - up) & counted))
-
-
-def test_loss_is_known_while_warm_ups_and_trailers_arrive() -> None:
-    up, down = {5, 6, 7, 39}, {6, 9, 38}
-    assert lost_by_direction(reflected(41, up, down), 2, 40) == (4, 2)
-
-
-def test_without_an_answer_behind_the_train_nobody_knows() -> None:
-    assert lost_by_direction(reflected(40, {39}, set()), 2, 40) is None
-    assert lost_by_direction({}, 2, 40) is None
-
-
-def test_reordered_packets_are_no_loss() -> None:
-    assert lost_by_direction({0: 0, 1: 2, 2: 1, 3: 3, 4: 4}, 0, 4) == (0, 0)
+async def test_a_train_while_the_clock_steps_is_no_measurement() -> None:
+    async with reflector() as port:
+        with pytest.raises(Failure) as caught:
+            await reflect(
+                "127.0.0.1", port, Train(0), context(SteppingClock()), packets=20, interval_s=0.02, late_s=0.1
+            )
+    assert caught.value.reason == "clock_step"
