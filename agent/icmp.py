@@ -1,4 +1,4 @@
-"""ICMP echo (RFC 792, RFC 4443) without privileges, timed by the kernel's receive stamps."""
+"""ICMP echo (RFC 792, RFC 4443) without privileges, timed by the kernel's stamps."""
 
 import contextlib
 import os
@@ -62,9 +62,9 @@ class _Echo:
 
     def send(self, sequence: int) -> None:
         packet = self._packet(sequence)
-        sent_ns = self._datagrams.send(lambda _: packet)
-        if sent_ns is not None:
-            self._sent_ns[sequence] = sent_ns
+        sent = self._datagrams.send(lambda _: packet)
+        if sent is not None:
+            self._sent_ns[sequence] = sent.left_ns
             self._train.note_sent(sequence)
 
     def _packet(self, sequence: int) -> bytes:

@@ -17,7 +17,10 @@ from agent.probe import Failure
 from contract.vocabulary import Reason
 
 # include/uapi/asm-generic/socket.h, linux/in.h, linux/in6.h, linux/sockios.h, linux/tcp.h
-SO_TIMESTAMPNS: Final = 35
+SO_TIMESTAMPING: Final = 37
+STAMP_BOTH_WAYS: Final = 1 << 3 | 1 << 4 | 1 << 8 | 1 << 11
+"""For SO_TIMESTAMPING: software stamps of what arrives, and of what is passed to an interface's queue, without copies
+(linux/net_tstamp.h: RX_SOFTWARE, SOFTWARE, TX_SCHED, OPT_TSONLY)."""
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25
 TCP_INFO_TOTAL_RETRANS: Final = 100

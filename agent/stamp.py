@@ -1,6 +1,6 @@
-"""The sender of STAMP (RFC 8762), timed by the kernel's receive stamps less what the reflector kept the packet.
+"""The sender of STAMP (RFC 8762), timed by the kernel's stamps less what the reflector kept the packet.
 
-A round trip is (T4 - T1) - (T3 - T2): from our sending to our kernel's receiving, less from the reflector's receiving
+A round trip is (T4 - T1) - (T3 - T2): from our kernel's sending to its receiving, less from the reflector's receiving
 to its sending.
 """
 
@@ -150,7 +150,7 @@ class _Sender:
     ) -> None:
         self._packet_bytes = packet_bytes
         self._note = note
-        self._sent_ns: dict[int, int] = {}
+        self._sent: dict[int, stamps.Sent] = {}
         family, peer = sockets.numeric(address, port, interface)
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._datagrams = stamps.Datagrams(sock, peer, interface, receive=self._receive, no_way=no_way)
@@ -168,19 +168,19 @@ class _Sender:
 
         :raises Failure: what keeps us from sending.
         """
-        sent_ns = self._datagrams.send(
-            lambda now_ns: pack_request(Request(sequence, now_ns, session=session), self._packet_bytes)
+        sent = self._datagrams.send(
+            lambda made_ns: pack_request(Request(sequence, made_ns, session=session), self._packet_bytes)
         )
-        if sent_ns is not None:
-            self._sent_ns[sequence] = sent_ns
-        return sent_ns is not None
+        if sent is not None:
+            self._sent[sequence] = sent
+        return sent is not None
 
     def _receive(self, packet: bytes, received_ns: int) -> None:
         reply = unpack_reply(packet)
-        sent_ns = None if reply is None else self._sent_ns.get(reply.sender_sequence)
-        if reply is None or sent_ns is None or reply.sender_ns != sent_ns:
+        sent = None if reply is None else self._sent.get(reply.sender_sequence)
+        if reply is None or sent is None or reply.sender_ns != sent.made_ns:
             return
-        elapsed_ns = received_ns - sent_ns
+        elapsed_ns = received_ns - sent.left_ns
         # A dwell that is negative, or longer than the whole trip, is not believed.
         dwell_ns = reply.dwell_ns if 0 <= reply.dwell_ns <= elapsed_ns else 0
         self._note(reply, (elapsed_ns - dwell_ns) / 1e6)

@@ -1,6 +1,6 @@
-"""Datagram sockets whose packets the kernel stamps when they arrive, and the guard that such times need.
+"""Datagram sockets whose packets the kernel stamps when they leave and arrive, and the guard that such times need.
 
-A process that has to wait for the CPU reads its clock late; the kernel's stamp is taken where the packet comes in.
+A process that has to wait for the CPU reads its clock too early before it sends, and late when something arrives.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from agent import sockets
 from agent.clock import Clock
@@ -23,9 +23,19 @@ DRIFT_RATIO: Final = 500e-6
 _NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOPROTOOPT})
 _NO_ROOM: Final = frozenset({errno.ENOBUFS, errno.EAGAIN})
 _ERRORS: Final = ((socket.IPPROTO_IP, sockets.IP_RECVERR), (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR))
+_STAMPS: Final = (socket.SOL_SOCKET, sockets.SO_TIMESTAMPING)
 _TIMESPEC: Final = struct.Struct("@ll")
 _SOCK_EXTENDED_ERR: Final = struct.Struct("@IBBBBII")
 _MAX_BYTES: Final = 2048
+
+
+class Sent(NamedTuple):
+    """A packet's way out, in wall nanoseconds."""
+
+    made_ns: int
+    """When it was made: what it may carry."""
+    left_ns: int
+    """When the kernel passed it to the interface's queue; `made_ns` where it does not say."""
 
 
 class Datagrams:
@@ -65,17 +75,17 @@ class Datagrams:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
 
-    def send(self, packet: Callable[[int], bytes]) -> int | None:
-        """Send what `packet` makes of the moment (wall ns); returns that moment, None when there was no room for it.
+    def send(self, packet: Callable[[int], bytes]) -> Sent | None:
+        """Send what `packet` makes of the moment (wall ns); None when there was no room for it.
 
         :raises Failure: what keeps us from sending; that there is no way is told to `no_way` instead.
         """
         # A pending error of an earlier packet would be raised by this send and keep it back.
         self._read_errors()
         for last_try in (False, True):
-            sent_ns = time.time_ns()
+            made_ns = time.time_ns()
             try:
-                self._socket.send(packet(sent_ns))
+                self._socket.send(packet(made_ns))
             except OSError as error:
                 if error.errno in _NO_ROOM:
                     return None
@@ -87,7 +97,8 @@ class Datagrams:
                     self._read_errors()
                     continue
             break
-        return sent_ns
+        # The kernel has stamped it meanwhile, unless it waits for its neighbour's address.
+        return Sent(made_ns, max(made_ns, self._read_errors()))
 
     async def until(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Whether what arrives makes `done` true within `timeout_s`."""
@@ -106,7 +117,7 @@ class Datagrams:
                 raise
             # Somebody else has the port; the kernel picks one.
         self._socket.setsockopt(*_ERRORS[self._socket.family == socket.AF_INET6], 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, sockets.SO_TIMESTAMPNS, 1)
+        self._socket.setsockopt(*_STAMPS, sockets.STAMP_BOTH_WAYS)
         try:
             self._socket.connect(peer)
         except OSError as error:
@@ -124,15 +135,18 @@ class Datagrams:
                 # The error itself waits in the error queue.
                 self._read_errors()
                 return
-            self._receive(packet, _stamp_ns(ancillary))
+            self._receive(packet, _stamp_ns(ancillary) or time.time_ns())
             self._news.set()
 
-    def _read_errors(self) -> None:
+    def _read_errors(self) -> int:
+        """Empty the error queue; returns the last stamp of a packet that left, 0 without one."""
+        left_ns = 0
         while True:
             try:
                 _, ancillary, _, _ = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
             except OSError:
-                return
+                return left_ns
+            left_ns = _stamp_ns(ancillary) or left_ns
             for level, kind, data in ancillary:
                 if (level, kind) in _ERRORS:
                     code = _SOCK_EXTENDED_ERR.unpack_from(data)[0]
@@ -156,11 +170,12 @@ def steady(clock: Clock) -> Iterator[None]:
 
 
 def _stamp_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """The kernel's software stamp (wall ns), 0 without one."""
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == sockets.SO_TIMESTAMPNS:
+        if (level, kind) == _STAMPS:
             seconds, nanoseconds = _TIMESPEC.unpack_from(data)
             return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return time.time_ns()
+    return 0
 
 
 def _clocks(clock: Clock) -> tuple[float, float]:
