@@ -61,3 +61,11 @@ def test_it_never_gives_up_and_never_takes_everything() -> None:
     assert found["User"] == ["wanggan"]
     assert found["MemoryMax"] == ["256M"]
     assert found["CapabilityBoundingSet"] == [""], "no privilege at all"
+
+
+def test_it_may_ask_the_kernel_how_good_the_clock_is() -> None:
+    """STAMP's S bit: without these, the filter would end the process at its first reply."""
+    filters = settings(UNIT.read_text())["SystemCallFilter"]
+    denied = next(place for place, line in enumerate(filters) if "@privileged" in line)
+    assert "adjtimex clock_adjtime" in filters[denied + 1 :]
+    assert "ProtectClock" not in settings(UNIT.read_text())
