@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -9,6 +10,8 @@ from agent import sockets
 
 _EXTENDED: Final = struct.Struct("@IBBBBII")
 """struct sock_extended_err; the offender's socket address follows."""
+_STAMPED: Final = (socket.SOL_SOCKET, sockets.SO_TIMESTAMPING)
+_TIMESPEC: Final = struct.Struct("@ll")
 _ORIGIN_LOCAL: Final = 1
 _EXPIRED: Final = ((2, 11), (3, 3))
 """Origin and type: ICMP (RFC 792) and ICMPv6 (RFC 4443)."""
@@ -28,10 +31,13 @@ class Error(NamedTuple):
     """With EMSGSIZE the next hop's MTU."""
     data: bytes
     """What was sent, as far as the answer quotes it: often the first bytes, sometimes nothing."""
+    received_ns: int
+    """When the kernel received it, in nanoseconds since 1970."""
 
 
 def enable(sock: socket.socket) -> None:
-    """Keep the errors for what `sock` sends."""
+    """Keep the errors for what `sock` sends, and stamp everything that it receives."""
+    sock.setsockopt(*_STAMPED, sockets.STAMP_ARRIVALS)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, sockets.IPV6_RECVERR, 1)
     else:
@@ -50,7 +56,17 @@ def read(sock: socket.socket) -> Iterator[Error]:
             if (level, kind) in kinds and len(raw) >= _EXTENDED.size:
                 errno, origin, type_, _, _, info, _ = _EXTENDED.unpack_from(raw)
                 address = _offender(raw[_EXTENDED.size :])
-                yield Error(errno, origin == _ORIGIN_LOCAL, address, (origin, type_) in _EXPIRED, info, data)
+                expired, at_ns = (origin, type_) in _EXPIRED, received_ns(ancillary)
+                yield Error(errno, origin == _ORIGIN_LOCAL, address, expired, info, data, at_ns)
+
+
+def received_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """When the kernel received a message; now, where it does not say."""
+    for level, kind, raw in ancillary:
+        if (level, kind) == _STAMPED:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(raw)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return time.time_ns()
 
 
 def _offender(raw: bytes) -> str | None:

@@ -295,7 +295,8 @@ class Runner:
         end.flags = context.flags
         if end.values is None:
             end.values = context.values
-        if end.outcome == "failed" and "interface" in probe.needs and self._link(job.interface) != "up":
+        ended_by_network = end.outcome == "failed" or end.reason == "no_interface"
+        if ended_by_network and "interface" in probe.needs and self._link(job.interface) != "up":
             end.reason, end.detail = "no_link", f"{job.interface} went down during the run"
         step_s = self._clock.wall() - self._clock.boot() - offset_s
         if abs(step_s) > STEP_S:

@@ -21,12 +21,18 @@ SO_TIMESTAMPING: Final = 37
 STAMP_BOTH_WAYS: Final = 1 << 3 | 1 << 4 | 1 << 8 | 1 << 11
 """For SO_TIMESTAMPING: software stamps of what arrives, and of what is passed to an interface's queue, without copies
 (linux/net_tstamp.h: RX_SOFTWARE, SOFTWARE, TX_SCHED, OPT_TSONLY)."""
+STAMP_ARRIVALS: Final = 1 << 3 | 1 << 4
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25
+IP_MTU_DISCOVER: Final = 10
+IPV6_MTU_DISCOVER: Final = 23
+PMTUDISC_PROBE: Final = 3
+"""Of both: never fragment, and pay no heed to what the kernel believes the path MTU to be."""
 TCP_INFO_TOTAL_RETRANS: Final = 100
 """Offset of `tcpi_total_retrans` (u32) in struct tcp_info."""
 _SIOCGIFCONF: Final = 0x8912
 _SIOCGIFFLAGS: Final = 0x8913
+_SIOCGIFMTU: Final = 0x8921
 _IFF_UP: Final = 0x1
 _IFF_RUNNING: Final = 0x40
 _IFREQ: Final = struct.Struct("16s24s")
@@ -75,6 +81,20 @@ def link(interface: str) -> Link:
             return "missing"
     (flags,) = struct.unpack_from("H", reply, 16)
     return "up" if flags & _IFF_UP and flags & _IFF_RUNNING else "down"
+
+
+def mtu(interface: str) -> int:
+    """Bytes of the longest IP packet that `interface` sends.
+
+    :raises Failure: `no_interface` when it has gone away.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            reply = fcntl.ioctl(sock, _SIOCGIFMTU, _IFREQ.pack(interface.encode(), b""))
+        except OSError as error:
+            raise failure(error, f"MTU of {interface}") from error
+    (found,) = struct.unpack_from("i", reply, 16)
+    return int(found)
 
 
 def addresses(interface: str) -> set[str]:

@@ -228,6 +228,19 @@ async def test_wall_step_during_a_run(step_s: float) -> None:
     assert record.duration_s < 1
 
 
+@pytest.mark.parametrize("reason", ["timeout", "unreachable", "no_interface"])
+@pytest.mark.parametrize("link", ["down", "missing"])
+async def test_interface_that_goes_away_during_a_run(reason: Any, link: str) -> None:
+    async def measure(settings: Settings, context: Context) -> Values:
+        bench.link = link
+        context.values = Latency(sent=20)
+        raise Failure(reason, "as a socket sees it")
+
+    bench = Bench([job()], {"latency": probe(measure)})
+    record = await bench.one()
+    assert (record.outcome, record.reason, record.values) == ("failed", "no_link", Latency(sent=20))
+
+
 @pytest.mark.parametrize(
     ("link", "outcome", "reason"), [("down", "failed", "no_link"), ("missing", "skipped", "no_interface")]
 )
