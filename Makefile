@@ -17,6 +17,7 @@ APT := \
 	chromium \
 	curl \
 	dnsmasq-base \
+	fping \
 	gcc \
 	influxdb \
 	iperf3 \

@@ -29,6 +29,7 @@ class Latency(Values):
     loss_ratio: Ratio | None = None
     loss_up_ratio: Ratio | None = None
     loss_down_ratio: Ratio | None = None
+    """Of the replies, as `loss_up_ratio` is of the requests."""
     rtt_min_ms: Ms | None = None
     rtt_mean_ms: Ms | None = None
     rtt_p50_ms: Ms | None = None
