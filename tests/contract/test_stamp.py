@@ -80,7 +80,7 @@ def test_an_error_estimate_is_never_less_than_the_error(seconds: float, synchron
     assert packed & 0xFF, "RFC 4656, 4.1.2: a multiplier of 0 makes the packet corrupt"
     read = stamp.error_estimate(packed)
     assert (read.synchronised, read.ptp) == (synchronised, ptp)
-    assert seconds <= read.seconds <= max(2**-32, seconds * 129 / 128)
+    assert seconds <= read.seconds <= 2**-32 + seconds * 129 / 128
 
 
 @pytest.mark.parametrize(
