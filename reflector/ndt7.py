@@ -64,8 +64,7 @@ class Ndt7:
         ws = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,), max_msg_size=MAX_MESSAGE_BYTES, compress=False, timeout=CLOSE_S
         )
-        ready = ws.can_prepare(request)
-        if not ready.ok or ready.protocol != SUBPROTOCOL:
+        if not _is_ndt7(request, ws):
             raise web.HTTPBadRequest(text=f"this is a websocket of subprotocol {SUBPROTOCOL}\n")
         source = request.remote or ""
         slot = self._take(source, test)
@@ -232,6 +231,14 @@ class _Run:
                 "CwndGain": bbr.cwnd_gain,
             }
         return found
+
+
+def _is_ndt7(request: web.Request, ws: web.WebSocketResponse) -> bool:
+    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    try:
+        return SUBPROTOCOL in (word.strip() for word in offered) and ws.can_prepare(request).ok
+    except ValueError:
+        return False  # a key that is not ASCII
 
 
 def _dumps(found: dict[str, Any]) -> str:
