@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from agent import sockets
+from agent.stamps import ERRORS, SOCK_EXTENDED_ERR, STAMPS, stamp_ns
 
-_EXTENDED: Final = struct.Struct("@IBBBBII")
-"""struct sock_extended_err; the offender's socket address follows."""
-_STAMPED: Final = (socket.SOL_SOCKET, sockets.SO_TIMESTAMPING)
-_TIMESPEC: Final = struct.Struct("@ll")
 _ORIGIN_LOCAL: Final = 1
 _EXPIRED: Final = ((2, 11), (3, 3))
 """Origin and type: ICMP (RFC 792) and ICMPv6 (RFC 4443)."""
@@ -37,36 +34,23 @@ class Error(NamedTuple):
 
 def enable(sock: socket.socket) -> None:
     """Keep the errors for what `sock` sends, and stamp everything that it receives."""
-    sock.setsockopt(*_STAMPED, sockets.STAMP_ARRIVALS)
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, sockets.IPV6_RECVERR, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, sockets.IP_RECVERR, 1)
+    sock.setsockopt(*STAMPS, sockets.STAMP_ARRIVALS)
+    sock.setsockopt(*ERRORS[sock.family == socket.AF_INET6], 1)
 
 
 def read(sock: socket.socket) -> Iterator[Error]:
     """Those that wait."""
-    kinds = ((socket.IPPROTO_IP, sockets.IP_RECVERR), (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR))
     while True:
         try:
             data, ancillary, _, _ = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
         except OSError:
             return
         for level, kind, raw in ancillary:
-            if (level, kind) in kinds and len(raw) >= _EXTENDED.size:
-                errno, origin, type_, _, _, info, _ = _EXTENDED.unpack_from(raw)
-                address = _offender(raw[_EXTENDED.size :])
-                expired, at_ns = (origin, type_) in _EXPIRED, received_ns(ancillary)
+            if (level, kind) in ERRORS and len(raw) >= SOCK_EXTENDED_ERR.size:
+                errno, origin, type_, _, _, info, _ = SOCK_EXTENDED_ERR.unpack_from(raw)
+                address = _offender(raw[SOCK_EXTENDED_ERR.size :])
+                expired, at_ns = (origin, type_) in _EXPIRED, stamp_ns(ancillary) or time.time_ns()
                 yield Error(errno, origin == _ORIGIN_LOCAL, address, expired, info, data, at_ns)
-
-
-def received_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """When the kernel received a message; now, where it does not say."""
-    for level, kind, raw in ancillary:
-        if (level, kind) == _STAMPED:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(raw)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return time.time_ns()
 
 
 def _offender(raw: bytes) -> str | None:

@@ -13,6 +13,7 @@ import time
 from typing import Final, Literal, NamedTuple, Self
 
 from agent import errqueue, sockets
+from agent.stamps import stamp_ns
 from contract import stamp
 from contract.stamp import Request
 
@@ -154,7 +155,8 @@ class Flow:
                 return
             reply = stamp.unpack_reply(data)
             if reply is not None and reply.session == self._session:
-                self._settle(reply.sender_sequence, "echo", self._sockaddr[0], errqueue.received_ns(ancillary))
+                at_ns = stamp_ns(ancillary) or time.time_ns()
+                self._settle(reply.sender_sequence, "echo", self._sockaddr[0], at_ns)
 
     def _read_errors(self) -> None:
         for error in errqueue.read(self._socket):

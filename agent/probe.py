@@ -33,6 +33,15 @@ class Failure(Exception):
         self.detail = detail
 
 
+def failure_in(error: BaseException) -> Failure | None:
+    """The Failure that `error` is, or the first in a group."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := failure_in(inner))), None)
+    return None
+
+
 class Target(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """Something on the path that is measured."""
 

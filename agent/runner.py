@@ -19,7 +19,7 @@ from agent.clock import Clock, utc
 from agent.config import Job
 from agent.facts import Facts
 from agent.hours import ALWAYS_OPEN, Hours
-from agent.probe import Context, Failure, NameServer, Probe, Progress, Target, ignore
+from agent.probe import Context, NameServer, Probe, Progress, Target, failure_in, ignore
 from agent.probes import PROBES
 from agent.schedule import Slot, label_s, slots
 from agent.uplinks import Uplinks
@@ -376,20 +376,11 @@ def _end_of(task: asyncio.Task[Values]) -> _End:
     error = task.exception()
     if error is None:
         return _End(values=task.result())
-    failure = _failure_in(error)
+    failure = failure_in(error)
     if failure is not None:
         return _End(failure.reason, failure.detail)
     log.error("a probe raised what it should not", exc_info=error)
     return _End("internal", f"{type(error).__name__}: {error}")
-
-
-def _failure_in(error: BaseException) -> Failure | None:
-    """The Failure that `error` is, or the first in a group."""
-    if isinstance(error, Failure):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := _failure_in(inner))), None)
-    return None
 
 
 def _sound(end: _End, kind: type[Values]) -> _End:

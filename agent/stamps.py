@@ -22,10 +22,11 @@ DRIFT_RATIO: Final = 500e-6
 
 _NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOPROTOOPT})
 _NO_ROOM: Final = frozenset({errno.ENOBUFS, errno.EAGAIN})
-_ERRORS: Final = ((socket.IPPROTO_IP, sockets.IP_RECVERR), (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR))
-_STAMPS: Final = (socket.SOL_SOCKET, sockets.SO_TIMESTAMPING)
+ERRORS: Final = ((socket.IPPROTO_IP, sockets.IP_RECVERR), (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR))
+STAMPS: Final = (socket.SOL_SOCKET, sockets.SO_TIMESTAMPING)
 _TIMESPEC: Final = struct.Struct("@ll")
-_SOCK_EXTENDED_ERR: Final = struct.Struct("@IBBBBII")
+SOCK_EXTENDED_ERR: Final = struct.Struct("@IBBBBII")
+"""struct sock_extended_err; in the error queue the socket address of whoever sent it follows."""
 _MAX_BYTES: Final = 2048
 
 
@@ -116,8 +117,8 @@ class Datagrams:
             if error.errno != errno.EADDRINUSE:
                 raise
             # Somebody else has the port; the kernel picks one.
-        self._socket.setsockopt(*_ERRORS[self._socket.family == socket.AF_INET6], 1)
-        self._socket.setsockopt(*_STAMPS, sockets.STAMP_BOTH_WAYS)
+        self._socket.setsockopt(*ERRORS[self._socket.family == socket.AF_INET6], 1)
+        self._socket.setsockopt(*STAMPS, sockets.STAMP_BOTH_WAYS)
         try:
             self._socket.connect(peer)
         except OSError as error:
@@ -135,7 +136,7 @@ class Datagrams:
                 # The error itself waits in the error queue.
                 self._read_errors()
                 return
-            self._receive(packet, _stamp_ns(ancillary) or time.time_ns())
+            self._receive(packet, stamp_ns(ancillary) or time.time_ns())
             self._news.set()
 
     def _read_errors(self) -> int:
@@ -146,10 +147,10 @@ class Datagrams:
                 _, ancillary, _, _ = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
             except OSError:
                 return left_ns
-            left_ns = _stamp_ns(ancillary) or left_ns
+            left_ns = stamp_ns(ancillary) or left_ns
             for level, kind, data in ancillary:
-                if (level, kind) in _ERRORS:
-                    code = _SOCK_EXTENDED_ERR.unpack_from(data)[0]
+                if (level, kind) in ERRORS:
+                    code = SOCK_EXTENDED_ERR.unpack_from(data)[0]
                     if code in _NO_WAY:
                         self._no_way(code)
 
@@ -169,10 +170,10 @@ def steady(clock: Clock) -> Iterator[None]:
         raise Failure("clock_step", f"wall clock moved {step_ms:.1f} ms against boot time")
 
 
-def _stamp_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+def stamp_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
     """The kernel's software stamp (wall ns), 0 without one."""
     for level, kind, data in ancillary:
-        if (level, kind) == _STAMPS:
+        if (level, kind) == STAMPS:
             seconds, nanoseconds = _TIMESPEC.unpack_from(data)
             return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return 0

@@ -6,6 +6,7 @@ again.
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import struct
@@ -13,45 +14,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from msgspec import Struct
-
 from agent import sockets, tcp
 from agent.clock import Clock
 from agent.control import Control, refusal
-from agent.probe import Context, Failure
+from agent.probe import Context, Failure, failure_in
 from contract import throughput
-from contract.throughput import BIN_S, LINE_S, MAX_LINE_BYTES, Admitted, Join, Joined, ProtocolError, Refused
+from contract.throughput import LINE_S, MAX_LINE_BYTES, Admitted, Join, Joined, ProtocolError, Refused, Tally
 
 CHUNK_BYTES: Final = 256 * 1024
 CHUNKS_PER_TURN: Final = 4
 """Moved by one connection before the event loop looks at anything else."""
 IDLE_S: Final = 5.0
 """Longest silence of the other side."""
-MAX_BINS: Final = 200
 _TCP_NOTSENT_LOWAT: Final = 25
 _SO_MAX_PACING_RATE: Final = 47
-
-
-class Count(Struct, kw_only=True):
-    """What one direction has moved."""
-
-    bytes: int = 0
-    bins: list[int] = []
-    """Payload bytes of each :data:`BIN_S`, from the first byte on."""
-    first_s: float | None = None
-    """Loop time of the first byte."""
-    last_s: float = 0.0
-    capped: bool = False
-
-    def note(self, size: int, now_s: float) -> None:
-        if self.first_s is None:
-            self.first_s = now_s
-        self.last_s = now_s
-        place = int((now_s - self.first_s) / BIN_S)
-        if place < MAX_BINS:
-            self.bins.extend([0] * (place + 1 - len(self.bins)))
-            self.bins[place] += size
-        self.bytes += size
 
 
 @asynccontextmanager
@@ -75,7 +51,7 @@ async def _join_all(control: Control, context: Context, streams: int, port: int,
             for stream in range(streams):
                 group.create_task(_join(control, context, stream, port, opened), name=f"join {stream}")
     except BaseExceptionGroup as failures:
-        found = _first(failures)
+        found = failure_in(failures)
         if found is None:
             raise
         raise found from None
@@ -112,18 +88,10 @@ async def _line(sock: socket.socket) -> bytes:
     return bytes(line)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> Failure | None:
-    failures, _ = group.split(Failure)
-    leaf: BaseException | None = failures
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    return leaf if isinstance(leaf, Failure) else None
-
-
 class _Flow:
     """Some sockets, watched until the test is over."""
 
-    def __init__(self, socks: Sequence[socket.socket], count: Count, byte_cap: int) -> None:
+    def __init__(self, socks: Sequence[socket.socket], count: Tally, byte_cap: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._socks = socks
         self._open = set(socks)
@@ -170,7 +138,7 @@ class _Flow:
 class Receiving(_Flow):
     """A download."""
 
-    def __init__(self, socks: Sequence[socket.socket], count: Count, byte_cap: int) -> None:
+    def __init__(self, socks: Sequence[socket.socket], count: Tally, byte_cap: int) -> None:
         super().__init__(socks, count, byte_cap)
         self._buffer = bytearray(CHUNK_BYTES)
         for sock in socks:
@@ -198,21 +166,16 @@ class Receiving(_Flow):
                 return
 
 
-_payload: memoryview | None = None
-
-
+@functools.cache
 def payload() -> memoryview:
     """Random, so that nothing on the way can compress it; made once, and not before it is needed."""
-    global _payload
-    if _payload is None:
-        _payload = memoryview(os.urandom(CHUNK_BYTES))
-    return _payload
+    return memoryview(os.urandom(CHUNK_BYTES))
 
 
 class Sending(_Flow):
     """An upload; its `count` is what our kernel took, not what arrived."""
 
-    def __init__(self, socks: Sequence[socket.socket], count: Count, admitted: Admitted, wanted: str) -> None:
+    def __init__(self, socks: Sequence[socket.socket], count: Tally, admitted: Admitted, wanted: str) -> None:
         super().__init__(socks, count, admitted.byte_cap)
         self._payload = payload()
         for sock in socks:
@@ -259,7 +222,7 @@ def congestion_control(sock: socket.socket) -> str | None:
         return None
 
 
-async def watch(count: Count, direction: str, context: Context, clock: Clock) -> None:
+async def watch(count: Tally, direction: str, context: Context, clock: Clock) -> None:
     """Tell how fast it is, twice a second, until cancelled."""
     before = 0
     while True:

@@ -34,6 +34,7 @@ DRAIN_S: Final = 1.0
 """What the receiver still takes after the sender stopped."""
 BIN_S: Final = 0.1
 """Width of one of a report's `bins`."""
+MAX_BINS: Final = 200
 SERVER_GRACE_S: Final = 3.0
 """The server ends a test this long after its duration, whatever the client does."""
 CLIENT_GRACE_S: Final = 5.0
@@ -144,7 +145,7 @@ class Report(Struct, kw_only=True):
     """From start to first payload byte."""
     last_byte_s: Seconds | None = None
     """From first payload byte to the last."""
-    bins: Annotated[list[Bytes], Meta(max_length=200)] = []
+    bins: Annotated[list[Bytes], Meta(max_length=MAX_BINS)] = []
     """Payload bytes of each :data:`BIN_S`, from the first payload byte on (upload only)."""
     tcp_rtt_ms: Ms | None = None
     """The kernel's smoothed round-trip time, mean over connections, at the end (download only)."""
@@ -159,6 +160,30 @@ class Report(Struct, kw_only=True):
     rwnd_limited_ratio: Ratio | None = None
     """Share of the time in which the client's window held the server back (TCP_INFO; download only)."""
     sndbuf_limited_ratio: Ratio | None = None
+
+
+class Tally(Struct, kw_only=True):
+    """Payload as one side counts it, in the bins of a :class:`Report`. Times are the caller's monotonic seconds."""
+
+    bytes: int = 0
+    bins: list[int] = []
+    """Of each :data:`BIN_S`, from the first byte on; at most :data:`MAX_BINS`."""
+    first_s: float | None = None
+    """When the first byte came."""
+    last_s: float = 0.0
+    capped: bool = False
+    """Whether the cap ended it."""
+
+    def note(self, size: int, now_s: float) -> None:
+        """`size` bytes more."""
+        if self.first_s is None:
+            self.first_s = now_s
+        self.last_s = now_s
+        place = int((now_s - self.first_s) / BIN_S)
+        if place < MAX_BINS:
+            self.bins.extend([0] * (place + 1 - len(self.bins)))
+            self.bins[place] += size
+        self.bytes += size
 
 
 Message = TypeVar("Message", Greeting, Hello, Join, Joined, Start, Report)

@@ -19,7 +19,6 @@ from msgspec import Struct
 
 from contract import throughput
 from contract.throughput import (
-    BIN_S,
     DRAIN_S,
     LINE_S,
     MAX_LINE_BYTES,
@@ -33,6 +32,7 @@ from contract.throughput import (
     Refused,
     Report,
     Start,
+    Tally,
 )
 from reflector import tcp
 from reflector.admission import Admission, Test
@@ -42,7 +42,6 @@ from reflector.counts import Counts
 CHUNK_BYTES: Final = 256 * 1024
 CHUNKS_PER_TURN: Final = 4
 """Sent or received by one connection before the event loop looks at the others, STAMP among them."""
-MAX_BINS: Final = 200
 _TCP_NOTSENT_LOWAT: Final = 25
 """linux/tcp.h: unsent bytes below which a socket counts as writable. Keeps a stopped download short."""
 _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
@@ -243,10 +242,7 @@ class _Session:
         self._open: set[socket.socket] = set()
         self._over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._first_s: float | None = None
-        self._last_s = 0.0
-        self._bins: list[int] = []
-        self._capped = False
+        self._count = Tally()
 
     def takes(self, stream: int) -> bool:
         """Whether `stream` still waits for its connection."""
@@ -286,7 +282,7 @@ class _Session:
         elapsed_s = max(1e-9, self._loop.time() - started_s)
         report = _Facts(before=facts, after=after).report(self.test.direction == "down")
         report.cpu_ratio = min(1.0, (time.process_time() - cpu_s) / elapsed_s)
-        report.capped = self._capped
+        report.capped = self._count.capped
         report.concurrent = self.test.concurrent
         for sock in self._streams.values():
             with contextlib.suppress(OSError):
@@ -295,10 +291,10 @@ class _Session:
             report.sent_bytes = self.test.bytes
         else:
             report.received_bytes = self.test.bytes
-            report.bins = self._bins
-            if self._first_s is not None:
-                report.first_byte_s = self._first_s - started_s
-                report.last_byte_s = self._last_s - self._first_s
+            report.bins = self._count.bins
+            if self._count.first_s is not None:
+                report.first_byte_s = self._count.first_s - started_s
+                report.last_byte_s = self._count.last_s - self._count.first_s
         return report
 
     async def _send(self) -> None:
@@ -314,10 +310,8 @@ class _Session:
 
     def _on_writable(self, sock: socket.socket) -> None:
         for _ in range(CHUNKS_PER_TURN):
-            wanted = min(CHUNK_BYTES, self.test.byte_cap - self.test.bytes)
-            if wanted <= 0:
-                self._capped = True
-                self._over.set()
+            wanted = self._wanted()
+            if wanted == 0:
                 return
             try:
                 sent = sock.send(self._payload[:wanted])
@@ -330,6 +324,15 @@ class _Session:
             if sent < wanted:
                 return
 
+    def _wanted(self) -> int:
+        """What may be moved next; 0 ends the test at its cap."""
+        wanted = min(CHUNK_BYTES, self.test.byte_cap - self.test.bytes)
+        if wanted <= 0:
+            self._count.capped = True
+            self._over.set()
+            return 0
+        return wanted
+
     async def _receive(self, started_s: float) -> None:
         for sock in self._open:
             self._loop.add_reader(sock, self._on_readable, sock)
@@ -340,15 +343,13 @@ class _Session:
 
     def _ends_s(self, started_s: float) -> float:
         """When the receiver stops waiting."""
-        first_s = started_s if self._first_s is None else self._first_s
+        first_s = started_s if self._count.first_s is None else self._count.first_s
         return first_s + self.test.duration_s + DRAIN_S
 
     def _on_readable(self, sock: socket.socket) -> None:
         for _ in range(CHUNKS_PER_TURN):
-            wanted = min(CHUNK_BYTES, self.test.byte_cap - self.test.bytes)
-            if wanted <= 0:
-                self._capped = True
-                self._over.set()
+            wanted = self._wanted()
+            if wanted == 0:
                 return
             try:
                 # MSG_TRUNC: the kernel counts the payload and throws it away without copying it (tcp(7)).
@@ -360,20 +361,10 @@ class _Session:
             if size == 0:
                 self._drop(sock)
                 return
-            self._note(size)
+            self._count.note(size, self._loop.time())
+            self.test.bytes += size
             if size < wanted:
                 return
-
-    def _note(self, size: int) -> None:
-        now_s = self._loop.time()
-        if self._first_s is None:
-            self._first_s = now_s
-        self._last_s = now_s
-        place = int((now_s - self._first_s) / BIN_S)
-        if place < MAX_BINS:
-            self._bins.extend([0] * (place + 1 - len(self._bins)))
-            self._bins[place] += size
-        self.test.bytes += size
 
     def _drop(self, sock: socket.socket) -> None:
         """This stream has ended."""

@@ -31,6 +31,7 @@ from contract.throughput import (
     CongestionControl,
     Hello,
     Report,
+    Tally,
 )
 from contract.values import Throughput
 
@@ -227,7 +228,7 @@ async def _run(
         byte_cap=settings.cap_bytes(way, context.uplink),
         congestion_control=settings.congestion_control,
     )
-    count = transfer.Count()
+    count = Tally()
     async with (
         admission(hello, context, wait_s=SLOT_WAIT_S) as control,
         transfer.joined(control, context, streams, port) as socks,
@@ -258,7 +259,7 @@ async def _run(
     )
 
 
-async def _download(control: Control, socks: Sequence[socket.socket], count: transfer.Count, seconds: float) -> Report:
+async def _download(control: Control, socks: Sequence[socket.socket], count: Tally, seconds: float) -> Report:
     flow = transfer.Receiving(socks, count, control.admitted.byte_cap)
     try:
         control.start()
@@ -272,7 +273,7 @@ async def _download(control: Control, socks: Sequence[socket.socket], count: tra
 
 
 async def _upload(
-    control: Control, socks: Sequence[socket.socket], count: transfer.Count, seconds: float, wanted: str
+    control: Control, socks: Sequence[socket.socket], count: Tally, seconds: float, wanted: str
 ) -> Report:
     control.start()
     flow = transfer.Sending(socks, count, control.admitted, wanted)
@@ -289,7 +290,7 @@ async def _upload(
 class _Beside:
     """What goes on beside the load: round trips by STAMP, and a word on how fast it is."""
 
-    def __init__(self, control: Control, context: Context, count: transfer.Count, way: Way, with_rtt: bool) -> None:
+    def __init__(self, control: Control, context: Context, count: Tally, way: Way, with_rtt: bool) -> None:
         self._context = context
         self._tasks: list[asyncio.Task[None]] = []
         self._samples: list[Sample] = []
@@ -312,7 +313,7 @@ class _Beside:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def loaded_ms(self, count: transfer.Count) -> list[float]:
+    def loaded_ms(self, count: Tally) -> list[float]:
         """Ascending; of what was sent while the load was stable."""
         if count.first_s is None:
             return []
