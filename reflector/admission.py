@@ -10,7 +10,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -133,7 +133,8 @@ class Admission:
         self._running: dict[str, Test] = {}
         self._public: set[Test] = set()
         self._past: dict[str, _Past] = {}
-        self._failed: dict[str, deque[float]] = {}
+        self._failed: dict[str, list[float]] = {}
+        """When each source failed last, the one that failed longest ago first."""
 
     @property
     def running(self) -> int:
@@ -194,9 +195,10 @@ class Admission:
 
     def note_failed(self, source: str) -> None:
         """`source` said something that was no good hello."""
-        times = self._failed.setdefault(source, deque(maxlen=FAILED_HELLOS))
-        times.append(self._now())
-        _forget_oldest(self._failed)
+        now_s = self._now()
+        self._failed[source] = [*self._failed.pop(source, []), now_s][-FAILED_HELLOS:]
+        while len(self._failed) > MAX_SOURCES or next(iter(self._failed.values()))[-1] < now_s - FAILED_S:
+            del self._failed[next(iter(self._failed))]
 
     def is_banned(self, source: str) -> bool:
         """Whether `source` has failed too often of late to be listened to."""
@@ -259,10 +261,6 @@ class Admission:
 
     def _of(self, agent: str) -> _Past:
         past = self._past.setdefault(agent, _Past())
-        _forget_oldest(self._past)
+        if len(self._past) > MAX_SOURCES:
+            del self._past[next(iter(self._past))]
         return past
-
-
-def _forget_oldest(past: dict[str, Any]) -> None:
-    while len(past) > MAX_SOURCES:
-        del past[next(iter(past))]

@@ -267,6 +267,9 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(MAX_SOURCES + 10):
         desk.refuse(f"a-{number}", source=f"source {number}")
     assert len(desk.admission._failed) == MAX_SOURCES
+    desk.now_s += FAILED_S + 1
+    desk.refuse("a-0", source="another source")
+    assert len(desk.admission._failed) == 1, "and forgotten when it matters no more"
     assert not desk.admission._past, "nothing is remembered of agents that nobody knows"
     desk = Desk(Limits(pause_s=0))
     for number in range(MAX_SOURCES + 10):
