@@ -136,8 +136,8 @@ class _Connection(web.RequestHandler):
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """What is not HTTP, or goes away, is the other side's affair: answered, and not worth a log line."""
-        if not isinstance(exc, HttpProcessingError | ConnectionError):
+        """What is not HTTP, is no text or goes away is the other side's affair: answered, and not worth a log line."""
+        if not isinstance(exc, HttpProcessingError | UnicodeError | ConnectionError):
             return super().handle_error(request, status, exc, message)
         answer = web.Response(status=400, text="this is HTTP/1.1\n")
         answer.force_close()

@@ -284,6 +284,8 @@ async def test_the_page_says_what_is_wrong() -> None:
         (b"POST /generate_204 HTTP/1.1\r\nHost: r\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 100_000, 405),
         (b"GET / HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n" + b"x" * 1000, 200),
         (b"\x00\xff\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: r\r\nExpect: 100-\xf4\r\n\r\n", 400),
+        (b"GET /nowhere HTTP/1.1\r\nHost: r\r\nExpect: \xff\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500, 400),
         (b"GET / SMTP\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: r\r\nX: " + b"a" * 10_000 + b"\r\n\r\n", 400),
