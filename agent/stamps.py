@@ -126,6 +126,7 @@ class Datagrams:
         sockets.check_source(self._socket, interface)
 
     def _read(self) -> None:
+        self._news.set()
         self._read_errors()
         while True:
             try:
@@ -137,7 +138,6 @@ class Datagrams:
                 self._read_errors()
                 return
             self._receive(packet, stamp_ns(ancillary) or time.time_ns())
-            self._news.set()
 
     def _read_errors(self) -> int:
         """Empty the error queue; returns the last stamp of a packet that left, 0 without one."""
