@@ -23,6 +23,8 @@ _MAX_PACKET_BYTES: Final = 65_535
 _SEQUENCE_BYTES: Final = 4
 _TRIES: Final = 4
 
+_NO_ROOM: Final = frozenset({errno.ENOBUFS, errno.EAGAIN})
+"""The packet is lost in our own queue, or the cable is out: silence."""
 _EARLIER: Final = frozenset(
     {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EMSGSIZE}
 )
@@ -135,6 +137,8 @@ class Flow:
                 return
             except OSError as error:
                 code = error.errno
+                if code in _NO_ROOM:
+                    return
                 if code not in _EARLIER:
                     raise sockets.failure(error, "sending a packet") from error
         # Every time: it is no earlier packet's.

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Self
 import pycares
 from pycares import errno as ares
 
+from agent import errqueue
 from agent.probe import Failure
 from contract.hosts import is_this_machine
 
@@ -25,6 +26,9 @@ _BAD: Final = pycares.ARES_SOCKET_BAD
 class AresError(Exception):
     """c-ares' own status of a query that brought no answer; `code` is one of :mod:`pycares.errno`."""
 
+    fault: OSError | None = None
+    """What the socket met, where c-ares knows one word for many things: it calls `refused` what it could not send."""
+
     def __init__(self, code: int) -> None:
         super().__init__(pycares.errno.strerror(code))
         self.code = code
@@ -33,18 +37,34 @@ class AresError(Exception):
 class Resolver:
     """Name servers for the time of one run. Without `servers` those of the system, with its hosts file.
 
-    `servers` are ``address:port`` (IPv6 in brackets); `timeout_s` is for one try at one server.
+    `servers` are ``address:port`` (IPv6 in brackets); `timeout_s` is for one try at one server. With `tcp` it is asked
+    over TCP from the start, else only for an answer that UDP had to cut.
     """
 
     transport: Literal["udp", "tcp"] | None = None
     """What the last socket was; None while there was none."""
 
-    def __init__(self, interface: str, *, servers: Iterable[str] = (), timeout_s: float = 2.0, tries: int = 1) -> None:
+    def __init__(
+        self,
+        interface: str,
+        *,
+        servers: Iterable[str] = (),
+        timeout_s: float = 2.0,
+        tries: int = 1,
+        tcp: bool = False,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._watched: set[int] = set()
+        self._socket: socket.socket | None = None
+        """A copy of the last one, for what c-ares does not tell of it."""
         self._closed = False
         self._channel = pycares.Channel(
-            servers=list(servers), timeout=timeout_s, tries=tries, sock_state_cb=self._watch, rotate=False
+            servers=list(servers),
+            timeout=timeout_s,
+            tries=tries,
+            flags=pycares.ARES_FLAG_EDNS | (pycares.ARES_FLAG_USEVC if tcp else 0),
+            sock_state_cb=self._watch,
+            rotate=False,
         )
         # A name server of this machine (a stub on 127.0.0.53) cannot be reached through another interface.
         if not any(_is_loopback(server) for server in self._channel.servers):
@@ -63,6 +83,8 @@ class Resolver:
             self._loop.remove_reader(fd)
             self._loop.remove_writer(fd)
         self._channel.close()
+        if self._socket is not None:
+            self._socket.close()
 
     async def query(self, name: str, kind: Literal["a", "aaaa"]) -> pycares.DNSResult:
         """One question, as it stands: no search domain, no hosts file.
@@ -108,7 +130,32 @@ class Resolver:
                     self._channel.process_fd(_BAD, _BAD)
         finally:
             answer.cancel()  # when nobody waits any more, nobody is told
-        return answer.result()
+        try:
+            return answer.result()
+        except AresError as error:
+            error.fault = self._fault(error.code)
+            raise
+
+    def _look_at(self, fd: int) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = socket.socket(fileno=os.dup(fd))
+        self.transport = "tcp" if self._socket.type == socket.SOCK_STREAM else "udp"
+        # A router that knows no way ends the query at once, as a closed port does.
+        errqueue.enable(self._socket)
+
+    def _fault(self, code: int) -> OSError | None:
+        if self._socket is None or code not in (ares.ARES_ECONNREFUSED, ares.ARES_ETIMEOUT):
+            return None
+        found = [error.errno for error in errqueue.read(self._socket)]
+        if found:
+            return OSError(found[0], os.strerror(found[0]))
+        if code == ares.ARES_ECONNREFUSED and self.transport == "udp":
+            try:
+                self._socket.send(b"")
+            except OSError as error:
+                return error
+        return None
 
     def _left_s(self) -> float:
         """Until c-ares wants to look at its time-outs."""
@@ -122,7 +169,7 @@ class Resolver:
             self._watched.discard(fd)
         elif fd not in self._watched:
             self._watched.add(fd)
-            self.transport = _transport(fd)
+            self._look_at(fd)
         if readable:
             self._loop.add_reader(fd, self._channel.process_fd, fd, _BAD)
         else:
@@ -156,8 +203,3 @@ async def resolve(host: str, interface: str) -> list[str]:
 def _is_loopback(server: str) -> bool:
     host = server.partition("]")[0].lstrip("[") if server.startswith("[") else server.rpartition(":")[0]
     return is_this_machine(host)
-
-
-def _transport(fd: int) -> Literal["udp", "tcp"]:
-    with socket.socket(fileno=os.dup(fd)) as copy:
-        return "tcp" if copy.type == socket.SOCK_STREAM else "udp"

@@ -39,7 +39,7 @@ def main() -> int:
     missed = []
     print("| what | ours p50 ms | peer p50 ms | off ms |")
     print("|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as here:
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as here:
         ca = f"{folder}/ca.pem"
         rows = {
             "DNS beside dig": (lambda: dns(here), lambda: dig(here)),
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 @contextmanager
-def _servers(folder: Path) -> Iterator[Namespace]:
+def servers(folder: Path) -> Iterator[Namespace]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     certificate = authority.issue_cert(SERVER)

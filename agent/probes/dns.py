@@ -1,5 +1,6 @@
 """One DNS query straight to the job's resolver, past every cache of ours."""
 
+import errno
 import secrets
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Final, Literal
@@ -30,6 +31,8 @@ class DnsSettings(Settings, kw_only=True, forbid_unknown_fields=True, frozen=Tru
     """Settings of a dns job. The name that is asked for is its target's host."""
 
     family: Literal["a", "aaaa"] = "a"
+    transport: Literal["udp", "tcp"] = "udp"
+    """With `udp` TCP carries what UDP had to cut (RFC 7766); the values say which it was."""
     random_label: bool = False
     """Ask for a label that nobody asked for before: the resolver's recursion instead of its cache. The right answer
     is then NXDOMAIN."""
@@ -53,7 +56,8 @@ async def measure(settings: DnsSettings, context: Context) -> Dns:
     # c-ares calls a missing route `refused` and a refused device nothing at all: found out before the clock runs.
     sockets.way(context.resolver.address, context.resolver.port, context.interface)
     server = f"[{context.resolver.address}]:{context.resolver.port}"
-    async with Resolver(context.interface, servers=[server], timeout_s=TIMEOUT_S) as resolver:
+    tcp = settings.transport == "tcp"
+    async with Resolver(context.interface, servers=[server], timeout_s=TIMEOUT_S, tcp=tcp) as resolver:
         started_s = context.clock.boot()
         try:
             result = await resolver.query(name, settings.family)
@@ -89,6 +93,8 @@ def _failure(error: AresError, random_label: bool) -> Failure | None:
             return None
         case ares.ARES_ENOTFOUND | ares.ARES_ENODATA:
             return Failure("nxdomain", str(error))
+        case _ if error.fault is not None and error.fault.errno != errno.ECONNREFUSED:
+            return sockets.failure(error.fault, "asking the resolver")
         case ares.ARES_ETIMEOUT:
             return Failure("timeout", "the resolver did not answer")
         case ares.ARES_ECONNREFUSED:

@@ -106,6 +106,14 @@ async def test_long_answer_comes_over_tcp(port: int) -> None:
     assert (values.transport, values.answers) == ("tcp", 120)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_tcp_from_the_start(port: int, address: str) -> None:
+    values = await dns.measure(DnsSettings(transport="tcp"), context("www.test", port, address))
+    assert (values.transport, values.answers, values.rcode) == ("tcp", 1, "NOERROR")
+    reason, values = await fails(DnsSettings(transport="tcp"), context("none.test", port))
+    assert (reason, values.transport, values.rcode) == ("nxdomain", "tcp", "NXDOMAIN")
+
+
 async def test_name_that_is_missing(port: int) -> None:
     reason, values = await fails(DnsSettings(), context("none.test", port))
     assert (reason, values.rcode, values.answers) == ("nxdomain", "NXDOMAIN", 0)
