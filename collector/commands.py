@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from collector.config import ConfigError, Settings, load
+from collector.config import Settings, load
 from store.interface import StoreError, StoreMisconfigured
+from store.tables import ConfigError
 
 SUCCESS: Final = 0
 FAILED: Final = 1
@@ -66,7 +67,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _check(settings: Settings, arguments: argparse.Namespace) -> int:
-    from collector.register import read
+    from store.register import read
 
     roll = read(settings.sites)
     print(f"{arguments.config}: ok")

@@ -3,30 +3,18 @@
 Relative file names are relative to the configuration file.
 """
 
-import difflib
 import ipaddress
-import stat
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from contract.hosts import is_this_machine
 from store.settings import StoreSettings
+from store.tables import Table, check_files, convert, read_table, with_folder
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 File = Annotated[Path, Field(strict=False)]
-
-
-class ConfigError(ValueError):
-    """A file that must not be used; each line of the text says where and what to do."""
-
-
-class Table(BaseModel):
-    """A TOML table that takes no unknown key and no wrong type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class MqttSettings(Table):
@@ -127,119 +115,12 @@ class Settings(Table):
     limits: Limits = Limits()
 
 
-SECRETS: Final = ("key_file", "password_file", "token_file")
-"""Files that nobody but their owner may read."""
-
-_T = TypeVar("_T", bound=BaseModel)
-
-
 def load(path: Path) -> Settings:
     """Read and check a configuration, and that the files it names can be read.
 
     :raises ConfigError: for anything that is wrong with it.
     """
-    table = read_table(path)
-    settings = convert(Settings, _with_folder(table, path.parent.absolute()), path)
-    _check_files(settings, path)
+    table = with_folder(read_table(path), path.parent.absolute(), {"state": "state", "register": "sites.toml"})
+    settings = convert(Settings, table, path)
+    check_files({"mqtt": settings.mqtt, "store": settings.store, "web.login": settings.web.login}, path)
     return settings
-
-
-def read_table(path: Path) -> dict[str, Any]:
-    """A TOML file as it stands.
-
-    :raises ConfigError: when it cannot be read, or is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-
-
-def convert(kind: type[_T], table: dict[str, Any], path: Path) -> _T:
-    """`table` as `kind`.
-
-    :raises ConfigError: one line for each mistake.
-    """
-    try:
-        return kind.model_validate(table)
-    except ValidationError as error:
-        lines = dict.fromkeys(f"{path}: {_explained(mistake, kind)}" for mistake in error.errors())
-        raise ConfigError("\n".join(lines)) from None
-
-
-def _explained(mistake: Any, kind: type[BaseModel]) -> str:
-    """One line about one mistake: its path, what is wrong, what to write instead."""
-    where = ""
-    for step in mistake["loc"]:
-        if isinstance(step, int):
-            where += f"[{step}]"
-        elif step not in ("sqlite", "influx"):  # the branch of `store` is no key of the file
-            where += f".{step}" if where else str(step)
-    where = where or "the file"
-    message = str(mistake["msg"]).removeprefix("Value error, ")
-    match mistake["type"]:
-        case "extra_forbidden":
-            close = difflib.get_close_matches(str(mistake["loc"][-1]), _names(kind), n=1)
-            return f"{where}: unknown key" + (f"; did you mean {close[0]}?" if close else "; remove it")
-        case "missing":
-            return f"{where}: missing; add {mistake['loc'][-1]} = ..."
-        case "union_tag_not_found":
-            return f"{where}.engine: missing; add engine = 'sqlite' or 'influx'"
-        case "union_tag_invalid":
-            return f"{where}.engine: no such engine; one of 'sqlite', 'influx'"
-        case "value_error":
-            return f"{where}: {message}"
-    return f"{where}: {message[:1].lower()}{message[1:]}, not {str(mistake['input'])[:80]!r}"
-
-
-def _names(kind: Any, seen: set[Any] | None = None) -> list[str]:
-    """Every key that stands in `kind` or in a table below it, for suggestions."""
-    seen = set() if seen is None else seen
-    names: list[str] = []
-    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in seen:
-        seen.add(kind)
-        for name, field in kind.model_fields.items():
-            names += [field.alias or name, *_names(field.annotation, seen)]
-    for part in getattr(kind, "__args__", ()):
-        names += _names(part, seen)
-    return names
-
-
-def _with_folder(table: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """File names in `table`, absolute; `state` and `register` where they are missing, too."""
-
-    def absolute(key: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: absolute(name, inner) for name, inner in value.items()}
-        names_file = key in ("path", "state", "register") or key.endswith("_file")
-        return str(folder / value) if names_file and isinstance(value, str) else value
-
-    defaults = {"state": "state", "register": "sites.toml"}
-    return {key: absolute(key, value) for key, value in (defaults | table).items()}
-
-
-def _check_files(settings: Settings, path: Path) -> None:
-    tables: dict[str, BaseModel | None] = {
-        "mqtt": settings.mqtt,
-        "store": settings.store,
-        "web.login": settings.web.login,
-    }
-    for name, table in tables.items():
-        for key, file in table or ():
-            if key.endswith("_file") and file is not None:
-                _check_file(file, f"{path}: {name}.{key}", secret=key in SECRETS)
-
-
-def _check_file(file: Path, where: str, *, secret: bool) -> None:
-    try:
-        mode = file.stat().st_mode
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigError(f"{where}: {file}: {error.strerror}") from error
-    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{where}: {file} can be read by others; run: chmod 600 {file}")

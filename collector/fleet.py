@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from collector.register import Register
 from collector.state import AgentState, State
 from contract import topics
 from contract.codec import PayloadError, decode_status, encode
@@ -17,6 +16,7 @@ from contract.messages import Ack, BatchId, Job, Status
 from contract.series import JOBS, FieldValue
 from store.interface import Store, StoreError, StoreUnavailable
 from store.point import Point
+from store.register import Register
 
 log = logging.getLogger(__name__)
 

@@ -10,18 +10,19 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from collector.config import ConfigError, Settings
+from collector.config import Settings
 from collector.deadletters import DeadLetters
 from collector.fleet import Fleet
 from collector.ingest import Ingest, Timing
 from collector.limits import Limits
 from collector.mqtt import Connection
 from collector.points import Judge
-from collector.register import Register
 from collector.state import State
 from collector.web import serve
 from store.interface import Store
+from store.register import Register
 from store.settings import open_store
+from store.tables import ConfigError
 
 log = logging.getLogger(__name__)
 

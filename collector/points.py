@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from collector.register import Register, Roll
 from contract.codec import Refused
 from contract.record import Record
 from contract.vocabulary import Later, Rejection
 from store.point import Point
 from store.records import to_point
+from store.register import Register, Roll
 
 AHEAD_US: Final = 300 * 10**6
 """A slot may be 5 min ahead of our clock; more is answered `later: clock_ahead`."""

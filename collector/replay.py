@@ -6,10 +6,10 @@ from typing import NamedTuple
 from collector.config import Settings
 from collector.deadletters import DeadLetters, Letter
 from collector.points import Judge, Judgement
-from collector.register import Register
 from contract.codec import PayloadError, decode_batch, decode_record
 from store.interface import Store
 from store.point import Point
+from store.register import Register
 from store.settings import open_store
 
 

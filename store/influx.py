@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from contract.codec import strip_controls
 from contract.hosts import is_this_machine
-from contract.series import RAW, SERIES, FieldValue, Series
+from contract.series import HOURS, RAW, SERIES, FieldValue, Series
 from store import names
 from store.interface import (
     Aggregation,
@@ -68,13 +68,13 @@ _PERCENT: Final = {"p50": 50, "p95": 95}
 
 
 class InfluxStore:
-    """Stored data in `database` of the server at `url`.
+    """Stored data in `database` (raw points) and `hours_database` (what is computed from them; None: with `_1h`).
 
-    Writes go to `endpoint`, with `org` and `bucket` (None: the database's name) where that is ``/api/v2/write``. Reads
-    are InfluxQL at ``/query``, which 2.x serves through a DBRP mapping; VictoriaMetrics has none, so reading from it
-    raises StoreMisconfigured. `token`, or `user` and `password`, identify us. Bodies are compressed (None: unless the
-    server is on this host). Every request has `timeout_s` to be answered. VictoriaMetrics answers a write before its
-    disk has it: whoever promises `stored` waits `ack_hold_s` more.
+    Both are at `url`. Writes go to `endpoint`, with `org` and the buckets (None: the databases' names) where that
+    is ``/api/v2/write``. Reads are InfluxQL at ``/query``, which 2.x serves through a DBRP mapping; VictoriaMetrics
+    has none, so reading from it raises StoreMisconfigured. `token`, or `user` and `password`, identify us. Bodies
+    are compressed (None: unless the server is on this host). Every request has `timeout_s` to be answered.
+    VictoriaMetrics answers a write before its disk has it: whoever promises `stored` waits `ack_hold_s` more.
     """
 
     def __init__(
@@ -84,8 +84,10 @@ class InfluxStore:
         endpoint: Endpoint = "/api/v2/write",
         server: Server = "influxdb",
         database: str = RAW,
+        hours_database: str | None = None,
         org: str = "",
         bucket: str | None = None,
+        hours_bucket: str | None = None,
         token: str | None = None,
         user: str | None = None,
         password: str | None = None,
@@ -94,19 +96,19 @@ class InfluxStore:
         timeout_s: float = 10.0,
         ack_hold_s: float = 0.0,
         retention_days: int | None = 30,
+        hours_retention_days: int | None = 1100,
     ) -> None:
         self.durable = server == "influxdb"
         self.ack_hold_s = ack_hold_s
         self._url = url.rstrip("/")
         self._server = server
-        self._database = database
-        self._retention_days = retention_days
+        self._names = {RAW: database, HOURS: hours_database or f"{database}_1h"}
+        self._retention_days = {RAW: retention_days, HOURS: hours_retention_days}
         self._write_url = self._url + endpoint
-        self._write_params = {"precision": "ns"}
-        if endpoint == "/write":
-            self._write_params["db"] = database
-        else:
-            self._write_params |= {"org": org, "bucket": bucket or database}
+        self._write_params = {
+            which: {"precision": "ns"} | ({"db": name} if endpoint == "/write" else {"org": org, "bucket": own or name})
+            for (which, name), own in zip(self._names.items(), (bucket, hours_bucket), strict=True)
+        }
         self._headers = {}
         if token is not None:
             self._headers["Authorization"] = f"Token {token}"
@@ -118,15 +120,17 @@ class InfluxStore:
         self._session: aiohttp.ClientSession | None = None
 
     async def ensure(self) -> None:
-        """Make the database where the server is an InfluxDB 1.x; elsewhere an administrator did (``collector init``).
+        """Make the databases where the server is an InfluxDB 1.x; elsewhere an administrator did (``collector init``).
 
         A database that is there keeps its retention.
         """
         if self._server == "influxdb" and (await self._version()).startswith("1."):
             try:
                 found = await self._query("SHOW DATABASES")
-                if self._database not in {row[0] for series in found for row in series.values}:
-                    await self._query(f"CREATE DATABASE {quoted(self._database)}{_retention(self._retention_days)}")
+                there = {row[0] for series in found for row in series.values}
+                for which, name in self._names.items():
+                    if name not in there:
+                        await self._query(f"CREATE DATABASE {quoted(name)}{_retention(self._retention_days[which])}")
             except StoreUnavailable:
                 raise
             except StoreError as error:  # also when somebody made it meanwhile, with another retention
@@ -134,17 +138,22 @@ class InfluxStore:
         await self.ping()
 
     async def ping(self) -> None:
-        """An empty write: it proves address, identity and database, and stores nothing."""
-        reply = await self._post(self._write_url, self._write_params, b"")
-        # 2.x has seen everything else when it says that "writing requires points".
-        if reply.status >= 300 and reply.status != 400:
-            raise _fault(reply)
+        """Empty writes: they prove address, identity and databases, and store nothing."""
+        for params in self._write_params.values():
+            reply = await self._post(self._write_url, params, b"")
+            # 2.x has seen everything else when it says that "writing requires points".
+            if reply.status >= 300 and reply.status != 400:
+                raise _fault(reply)
 
     async def write(self, points: Sequence[Point]) -> list[Refusal]:
-        encoded = encode(points)
-        refusals = encoded.refusals
-        for first in range(0, len(encoded.lines), MAX_LINES):
-            refusals += await self._write_lines(encoded, first, min(first + MAX_LINES, len(encoded.lines)))
+        refusals: list[Refusal] = []
+        for database, places in _by_database(points).items():
+            encoded = encode([points[place] for place in places])
+            found = encoded.refusals
+            for first in range(0, len(encoded.lines), MAX_LINES):
+                end = min(first + MAX_LINES, len(encoded.lines))
+                found += await self._write_lines(self._write_params[database], encoded, first, end)
+            refusals += [Refusal(places[refusal.place], refusal.message) for refusal in found]
         return refusals
 
     async def rows(
@@ -152,7 +161,7 @@ class InfluxStore:
     ) -> AsyncIterator[Row]:
         table = SERIES[series]
         condition, params = _condition(table, start_ns, end_ns, where)
-        async for found in self._stream(f"SELECT {_columns(table)} WHERE {condition} ORDER BY time", params):
+        async for found in self._stream(f"SELECT {_columns(table)} WHERE {condition} ORDER BY time", params, table):
             for values in found.values:
                 yield _row(table, values)
 
@@ -162,7 +171,7 @@ class InfluxStore:
         table = SERIES[series]
         condition, params = _condition(table, since_ns, MAX_TIME_NS, where)
         query = f"SELECT {_columns(table)} WHERE {condition}{_group(table, by)} ORDER BY time DESC LIMIT 1"
-        found = [_row(table, values) async for one in self._stream(query, params) for values in one.values]
+        found = [_row(table, values) async for one in self._stream(query, params, table) for values in one.values]
         return sorted(found, key=lambda row: [row.tags[tag] for tag in by])
 
     async def aggregate(
@@ -182,16 +191,16 @@ class InfluxStore:
         table = SERIES[series]
         value = names.number(table, field)
         condition, params = _condition(table, start_ns, end_ns, where)
-        if only_ok and "ok" in table.fields:
+        if only_ok and table.database == RAW and "ok" in table.fields:
             condition += ' AND "ok" = 1'
         if how in _PERCENT:
-            query = f"SELECT {value} FROM {quoted(series)} WHERE {condition}{_group(table, by)}"
+            query = f"SELECT {value} FROM {quoted(table.name)} WHERE {condition}{_group(table, by)}"
         else:
             groups = _group(table, by, [] if every_ns is None else [f"time({int(every_ns)}ns)"])
-            query = f"SELECT {how}({value}) FROM {quoted(series)} WHERE {condition}{groups}"
+            query = f"SELECT {how}({value}) FROM {quoted(table.name)} WHERE {condition}{groups}"
             query += "" if every_ns is None else " fill(none)"
         samples: dict[tuple[int, tuple[str, ...]], list[float]] = {}
-        async for found in self._stream(query, params):
+        async for found in self._stream(query, params, table):
             tags = tuple(found.tags.get(tag, "") for tag in by)
             for time_ns, number in found.values:
                 bucket_ns = start_ns if every_ns is None else time_ns - time_ns % every_ns
@@ -208,13 +217,13 @@ class InfluxStore:
         if session is not None:
             await session.close()
 
-    async def _write_lines(self, encoded: Encoded, first: int, end: int) -> list[Refusal]:
+    async def _write_lines(self, params: Mapping[str, str], encoded: Encoded, first: int, end: int) -> list[Refusal]:
         """Write lines `first` to `end`; halve what the server refuses, down to the lines that it refuses alone."""
         refusals: list[Refusal] = []
         pending = [(first, end)]
         while pending:
             low, high = pending.pop()
-            reply = await self._post(self._write_url, self._write_params, "\n".join(encoded.lines[low:high]).encode())
+            reply = await self._post(self._write_url, params, "\n".join(encoded.lines[low:high]).encode())
             if reply.status < 300:
                 continue
             if reply.status not in (400, 413, 422):
@@ -282,11 +291,14 @@ class InfluxStore:
     async def _query(self, query: str) -> "list[_Found]":
         return [found async for found in self._stream(query, {})]
 
-    async def _stream(self, query: str, params: Mapping[str, str | int]) -> "AsyncIterator[_Found]":
-        """Answers of a query, in pieces. JSON, because CSV does not tell null from an empty string."""
+    async def _stream(
+        self, query: str, params: Mapping[str, str | int], table: Series | None = None
+    ) -> "AsyncIterator[_Found]":
+        """Answers of a query to the database of `table`, in pieces. JSON: in CSV null and "" look alike."""
         if self._server == "victoriametrics":
             raise StoreMisconfigured("VictoriaMetrics takes writes only: it has no InfluxQL to read with")
-        form = {"q": query, "db": self._database, "epoch": "ns", "chunked": "true", "params": json.dumps(params)}
+        database = self._names[RAW if table is None else table.database]
+        form = {"q": query, "db": database, "epoch": "ns", "chunked": "true", "params": json.dumps(params)}
         # A long answer may take its time, but no pause in it: the deadline is between its bytes.
         patience = aiohttp.ClientTimeout(sock_connect=self._timeout_s, sock_read=self._timeout_s)
         async with self._exchange("POST", f"{self._url}/query", data=form, timeout=patience) as response:
@@ -338,6 +350,14 @@ _decode_results: Final = msgspec.json.Decoder(_Results).decode
 def nearest_rank(numbers: list[float], percent: int) -> float:
     """The value at rank ceil(n * percent / 100), counted from 1; `numbers` are not empty."""
     return sorted(numbers)[(len(numbers) * percent + 99) // 100 - 1]
+
+
+def _by_database(points: Sequence[Point]) -> dict[str, list[int]]:
+    """Places of the points, by the database that they belong to."""
+    places: dict[str, list[int]] = {}
+    for place, point in enumerate(points):
+        places.setdefault(SERIES[point.series].database, []).append(place)
+    return places
 
 
 def _results(line: bytes) -> list[_Found]:

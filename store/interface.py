@@ -111,7 +111,7 @@ class Store(Protocol):
     ) -> list[Bucket]:
         """`how` over a numeric field per group of `by` and per window of `every_ns` (None: one window from `start_ns`).
 
-        Windows are aligned to 1970 UTC. `only_ok` leaves out rows with `ok` = 0 (series without `ok` are not filtered).
+        Windows are aligned to 1970 UTC. `only_ok` leaves out raw rows with `ok` = 0 (other series are not filtered).
         """
 
     async def close(self) -> None:

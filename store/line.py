@@ -104,7 +104,7 @@ def encode_point(point):
         "floats_type": msgspec.defstruct(
             "_Floats", [(names[place], float | None, None) for place in floats], omit_defaults=True
         ),
-        "heads": _Heads(series, table.tags),
+        "heads": _Heads(table.name, table.tags),
         "first": MIN_TIME_NS,
         "last": MAX_TIME_NS,
     }

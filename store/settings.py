@@ -21,6 +21,8 @@ class _Settings(BaseModel):
 
     retention_days: Annotated[int, Field(ge=1)] | None = 30
     """How long raw points are kept; null: for ever. An InfluxDB database that is already there keeps its own."""
+    hours_retention_days: Annotated[int, Field(ge=1)] | None = 1100
+    """The same for rollups, scores and verdicts: baselines of an upgrade are among them."""
 
 
 class SqliteSettings(_Settings):
@@ -41,9 +43,13 @@ class InfluxSettings(_Settings):
     endpoint: Endpoint = "/api/v2/write"
     """`/write` for InfluxDB older than 1.8."""
     database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = RAW
+    hours_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    """Of rollups, scores and verdicts; null: `database` with `_1h`."""
     org: str = ""
     bucket: str | None = None
     """Null: as `database`."""
+    hours_bucket: str | None = None
+    """Null: as `hours_database`."""
     token_file: Path | None = None
     user: str | None = None
     password_file: Path | None = None
@@ -86,7 +92,11 @@ def open_store(settings: SqliteSettings | InfluxSettings) -> Store:
     :raises StoreMisconfigured: when a secret or a certificate cannot be read.
     """
     if isinstance(settings, SqliteSettings):
-        return SqliteStore(settings.path, retention_days=settings.retention_days)
+        return SqliteStore(
+            settings.path,
+            retention_days=settings.retention_days,
+            hours_retention_days=settings.hours_retention_days,
+        )
     hold_s = settings.ack_hold_s
     if hold_s is None:
         hold_s = VICTORIA_HOLD_S if settings.server == "victoriametrics" else 0.0
@@ -95,8 +105,10 @@ def open_store(settings: SqliteSettings | InfluxSettings) -> Store:
         endpoint=settings.endpoint,
         server=settings.server,
         database=settings.database,
+        hours_database=settings.hours_database,
         org=settings.org,
         bucket=settings.bucket,
+        hours_bucket=settings.hours_bucket,
         token=_secret("token_file", settings.token_file),
         user=settings.user,
         password=_secret("password_file", settings.password_file),
@@ -105,6 +117,7 @@ def open_store(settings: SqliteSettings | InfluxSettings) -> Store:
         timeout_s=settings.timeout_s,
         ack_hold_s=hold_s,
         retention_days=settings.retention_days,
+        hours_retention_days=settings.hours_retention_days,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from contract.series import SERIES, FieldType, Series
+from contract.series import HOURS, RAW, SERIES, FieldType, Series
 from store import names
 from store.interface import Aggregation, Bucket, Refusal, Row, StoreError, StoreMisconfigured, StoreUnavailable
 from store.names import quoted
@@ -51,8 +51,9 @@ _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 class SqliteStore:
     """Stored data in the file `path`, made with its folder when missing.
 
-    Rows older than `retention_days` (None: kept for ever) are deleted in small steps after writes. Another process
-    that holds the write lock is waited for up to `busy_timeout_s`.
+    Rows older than `retention_days`, and what is computed from them older than `hours_retention_days` (None: kept for
+    ever), are deleted in small steps after writes. Another process that holds the write lock is waited for up to
+    `busy_timeout_s`.
     """
 
     durable = True
@@ -63,13 +64,14 @@ class SqliteStore:
         path: Path,
         *,
         retention_days: int | None = 30,
+        hours_retention_days: int | None = 1100,
         busy_timeout_s: float = 5.0,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         # Two connections, each in a thread of its own: in WAL a read never waits for a write.
         self._writer = _Connection("store-sqlite-write", path, busy_timeout_s, _prepare)
         self._reader = _Connection("store-sqlite-read", path, busy_timeout_s, _read_only, mode="rw")
-        self._retention_days = retention_days
+        self._retention_days = {RAW: retention_days, HOURS: hours_retention_days}
         self._now_ns = now_ns
         self._prune_at = -math.inf
 
@@ -133,7 +135,7 @@ class SqliteStore:
         value = names.number(table, field)
         condition, values = _condition(table, start_ns, end_ns, where)
         condition += f" AND {value} IS NOT NULL"
-        if only_ok and "ok" in table.fields:
+        if only_ok and table.database == RAW and "ok" in table.fields:
             condition += ' AND "ok" = 1'
         bucket = ":start" if every_ns is None else "time - (time % :every + :every) % :every"
         keys = ", ".join(["bucket", *(names.tag(table, tag) for tag in by)])
@@ -157,18 +159,21 @@ class SqliteStore:
         await self._writer.close()
 
     def _prune_soon(self) -> None:
-        if self._retention_days is None or time.monotonic() < self._prune_at:
+        kept_days = {database: days for database, days in self._retention_days.items() if days is not None}
+        if not kept_days or time.monotonic() < self._prune_at:
             return
         self._prune_at = math.inf
-        before_ns = self._now_ns() - self._retention_days * _DAY_NS
+        now_ns = self._now_ns()
+        before_ns = {database: now_ns - days * _DAY_NS for database, days in kept_days.items()}
         self._writer.submit(functools.partial(self._prune, before_ns))
 
-    def _prune(self, before_ns: int, connection: sqlite3.Connection) -> None:
+    def _prune(self, before_ns: dict[str, int], connection: sqlite3.Connection) -> None:
         """One step of retention, in the writer's thread, between two writes."""
         deleted = 0
         try:
-            for series in SERIES:
-                deleted += _delete_oldest(connection, series, before_ns)
+            for key, series in SERIES.items():
+                if series.database in before_ns:
+                    deleted += _delete_oldest(connection, key, before_ns[series.database])
         except sqlite3.Error as error:
             log.warning("old rows were not deleted, next try in %.0f s: %s", _PRUNE_S, error)
         self._prune_at = time.monotonic() + (1.0 if deleted else _PRUNE_S)
@@ -247,19 +252,19 @@ class _Table:
         keys = ", ".join(map(quoted, ("time", *series.tags)))
         fields = [quoted(name) for name in series.fields]
         self.columns = ", ".join([keys, *fields])
-        self.select = f"SELECT {self.columns} FROM {quoted(series.name)}"
+        self.select = f"SELECT {self.columns} FROM {quoted(series.key)}"
         self.create = (
-            f"CREATE TABLE IF NOT EXISTS {quoted(series.name)} ("
+            f"CREATE TABLE IF NOT EXISTS {quoted(series.key)} ("
             + ", ".join(f"{quoted(name)} {kind}" for name, kind in _definitions(series).items())
             + f", PRIMARY KEY ({keys})) WITHOUT ROWID"
         )
         merge = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in fields)
         self.insert = (
-            f"INSERT INTO {quoted(series.name)} ({self.columns}) "
+            f"INSERT INTO {quoted(series.key)} ({self.columns}) "
             f"VALUES ({', '.join('?' * (1 + len(series.tags) + len(fields)))}) "
             f"ON CONFLICT ({keys}) DO UPDATE SET {merge}"
         )
-        self._row_type = row_type(series.name)
+        self._row_type = row_type(series.key)
         texts = [place for place, kind in enumerate(series.fields.values()) if kind == "str"]
         self._texts: Callable[[Sequence[Any]], tuple[Any, ...]] = lambda fields: tuple(fields[place] for place in texts)
         if len(texts) > 1:
@@ -322,18 +327,18 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA journal_size_limit = {64 * 2**20}")
     with _transaction(connection):
         for series in SERIES.values():
-            connection.execute(_table(series.name).create)
+            connection.execute(_table(series.key).create)
             _add_columns(connection, series)
 
 
 def _add_columns(connection: sqlite3.Connection, series: Series) -> None:
     """New fields of a newer version. Tags and types never change: a file that disagrees is not ours to alter."""
-    found = {row[1]: row for row in connection.execute(f"PRAGMA table_info({quoted(series.name)})")}
+    found = {row[1]: row for row in connection.execute(f"PRAGMA table_info({quoted(series.key)})")}
     if {name for name, row in found.items() if row[5]} != {"time", *series.tags}:
         raise StoreMisconfigured(f"table {series.name} has another key than this version's: use another file")
     for name, kind in series.fields.items():
         if name not in found:
-            connection.execute(f"ALTER TABLE {quoted(series.name)} ADD COLUMN {quoted(name)} {_COLUMN[kind]}")
+            connection.execute(f"ALTER TABLE {quoted(series.key)} ADD COLUMN {quoted(name)} {_COLUMN[kind]}")
         elif found[name][2] != _COLUMN[kind]:
             raise StoreMisconfigured(
                 f"column {series.name}.{name} is {found[name][2]}, this version needs {_COLUMN[kind]}: use another file"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.config import ConfigError, load
-from collector.register import read
+from collector.config import load
+from store.register import read
+from store.tables import ConfigError
 
 GOOD = """
 [mqtt]

@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 
 from collector.fleet import MAX_AGENTS, Fleet
-from collector.register import Register
 from collector.state import AgentState, State
 from contract.codec import decode_ack, encode
 from contract.messages import Ack, BatchId, Job
 from store.interface import Row, StoreMisconfigured, StoreUnavailable
 from store.point import Point
+from store.register import Register
 from store.sqlite import SqliteStore
 from tests.collector.lab import AGENT, OUTBOX, SITES, Mosquitto, batch, box, record, running, status, until
 from tests.fakes import RecordingStore

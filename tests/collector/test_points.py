@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from collector.points import Judge
-from collector.register import Register, microseconds
 from contract.codec import PayloadError, Refused
 from contract.record import RECORDS
 from contract.series import RAW_SERIES
 from contract.values import Agent, Hop, Values, WifiEvent
 from contract.values import Path as Route
+from store.register import Register, microseconds
 from tests.collector.lab import AGENT, SITES, record
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -14,11 +14,11 @@ import pytest
 from aiohttp import web
 
 from collector.config import WebSettings
-from collector.register import Register as SiteRegister
 from collector.state import State
 from collector.web import make_app, serve
 from collector.web.login import GUESSERS, LoginError
 from collector.web.page import static_files
+from store.register import Register as SiteRegister
 from tests.collector.website import (
     AgentState,
     Login,

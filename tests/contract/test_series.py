@@ -2,13 +2,14 @@
 
 import re
 
-from contract.series import MAX_COLUMNS, RAW_SERIES, RECORD_TAGS, SERIES
+from contract.series import MAX_COLUMNS, METRICS, RAW_SERIES, RECORD_TAGS, ROLLUPS, SERIES, SKETCHED
 from contract.values import VALUES
 
 
 def test_every_probe_has_its_measurement() -> None:
     assert set(RAW_SERIES) == set(VALUES)
-    assert all(name == series.name for name, series in SERIES.items())
+    assert set(ROLLUPS) == set(VALUES)
+    assert all(name == series.key for name, series in SERIES.items())
 
 
 def test_a_name_is_a_tag_or_a_field_never_both() -> None:
@@ -43,3 +44,9 @@ def test_numbers_are_floats_and_counts_are_ints() -> None:
 
 def test_tags_are_bounded_identity() -> None:
     assert RECORD_TAGS == ("agent", "venue", "network", "target", "interface", "provider", "resolver")
+
+
+def test_what_is_rolled_up_is_a_number_that_is_measured() -> None:
+    for probe, metrics in METRICS.items():
+        assert set(metrics) <= {name for name, kind in RAW_SERIES[probe].fields.items() if kind != "str"}, probe
+        assert SKETCHED.get(probe, frozenset()) <= set(metrics), probe

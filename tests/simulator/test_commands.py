@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from collector import register
 from contract.codec import decode_record
 from simulator import district
 from simulator.commands import main
 from simulator.faults import Fault
 from simulator.fleet import Counts, Place, run_fleet
 from simulator.world import World
+from store import register
 from store.sqlite import SqliteStore
 from tests.collector import lab
 from tests.simulator.places import HOUR_MS

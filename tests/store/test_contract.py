@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from contract.series import SERIES
+from contract.series import RAW, SERIES
 from store.influx import InfluxStore
 from store.interface import Aggregation, Row, Store
 from store.sqlite import SqliteStore
@@ -62,6 +62,18 @@ async def test_tags_keep_points_apart(store: Store) -> None:
     assert len(await read(store, target="core")) == 2
     assert [row.tags["resolver"] for row in await read(store, resolver="r1")] == ["r1"]
     assert len(await read(store, resolver="", target="core")) == 1
+
+
+async def test_rollups_have_the_same_names_in_a_database_of_their_own(store: Store) -> None:
+    assert (
+        await store.write([point(1, sent=7), point(1, "latency_1h", n=60, reasons="timeout=3"), point(2, "score_1h")])
+        == []
+    )
+    assert [row.fields["sent"] for row in await read(store)] == [7]
+    assert [row.fields["n"] for row in await read(store, "latency_1h")] == [60]
+    assert [row.fields["reasons"] for row in await store.latest("latency_1h", ["agent"], since_ns=T0)] == ["timeout=3"]
+    (bucket,) = await store.aggregate("latency_1h", "n", "sum", by=[], start_ns=T0, end_ns=END)
+    assert bucket.value == 60
 
 
 async def test_a_point_without_fields_counts_as_stored(store: Store) -> None:
@@ -331,7 +343,7 @@ async def test_hostile_text_makes_no_name_in_influxdb(influx: InfluxStore, influ
     await check_hostile_rows(influx)
 
     def names(query: str) -> dict[str, set[str]]:
-        return {s.get("name", ""): {row[0] for row in s["values"]} for s in ask(influxd.url, query, influx._database)}
+        return {s.get("name", ""): {row[0] for row in s["values"]} for s in ask(influxd.url, query, influx._names[RAW])}
 
     tags = {"agent", "venue", "network", "target", "interface"}
     assert names("SHOW MEASUREMENTS") == {"measurements": {"wifi_link", "wifi_scan"}}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.series import RAW
 from store.influx import MAX_LINES, InfluxStore
 from store.interface import Refusal, StoreLimit, StoreMisconfigured, StoreUnavailable
 from tests.servers import Influxd, VictoriaMetrics, free_port
@@ -342,12 +343,12 @@ async def test_a_server_that_dies_while_a_batch_is_halved_promises_nothing(
 
 async def test_one_bad_line_among_two_thousand_on_a_real_server(influx: InfluxStore, influxd: Influxd) -> None:
     # A field type conflict in the shard is all that our own encoder leaves to refuse.
-    post_line(influxd.url, influx._database, f'latency duplicates="text" {point().time_ns}')
+    post_line(influxd.url, influx._names[RAW], f'latency duplicates="text" {point().time_ns}')
     points = [point(second, duplicates=1 if second == 1_234 else None, sent=second) for second in range(2_000)]
     (refusal,) = await influx.write(points)
     assert refusal.place == 1_234
     assert "field type conflict" in refusal.message
-    assert ask(influxd.url, "SELECT count(sent) FROM latency", influx._database)[0]["values"][0][1] == 1_999
+    assert ask(influxd.url, "SELECT count(sent) FROM latency", influx._names[RAW])[0]["values"][0][1] == 1_999
 
 
 async def test_older_than_retention_on_a_real_server(influx: InfluxStore, influxd: Influxd) -> None:

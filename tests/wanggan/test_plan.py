@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import collector.config
-import collector.register
+import store.register
 from agent.config import Config, parse
 from agent.probes import PROBES
 from wanggan.network import Gateway
@@ -90,6 +90,6 @@ def test_the_collector_takes_its_files_and_knows_every_interface(plan: Plan, sec
     (folder / "collector.toml").write_text(text)
     settings = collector.config.load(folder / "collector.toml")
     assert (settings.web.listen, settings.web.port, settings.mqtt.tls) == ("127.0.0.1", 8080, False)
-    register = collector.register.Register(settings.sites)
+    register = store.register.Register(settings.sites)
     sites = register.sites(datetime.now(UTC))
     assert {(site.agent, site.interface) for site in sites} == {(AGENT, name) for name in plan.interfaces}

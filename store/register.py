@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from collector.config import ConfigError, Table, convert, read_table
+from store.tables import ConfigError, Table, convert, read_table
 
 log = logging.getLogger(__name__)
 

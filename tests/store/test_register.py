@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.config import ConfigError
-from collector.register import Register, microseconds, read
+from store.register import Register, microseconds, read
+from store.tables import ConfigError
 
 VENUES = """
 [venues.east]
