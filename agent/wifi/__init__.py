@@ -1,0 +1,1 @@
+"""The radio, as the kernel, its tools and the supplicant describe it."""
