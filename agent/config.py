@@ -266,6 +266,8 @@ def _check_needs(
         raise ConfigError(f"{path}.target: missing; {job.probe} needs the name of one of [targets]")
     if "url" in needs and targets[job.target].url is None:
         raise ConfigError(f"{path}.target: {job.probe} needs a page; add url to [targets.{job.target}]")
+    if "key" in needs and targets[job.target].key_file is None:
+        raise ConfigError(f"{path}.target: {job.probe} checks a signature; add key_file to [targets.{job.target}]")
     if job.resolver is not None and job.resolver not in resolvers:
         raise ConfigError(
             f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}, "

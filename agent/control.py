@@ -4,7 +4,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -82,7 +81,7 @@ async def admission(hello: Hello, context: Context, *, wait_s: float) -> AsyncIt
     """
     assert context.target is not None
     assert context.target.name is not None
-    key = _key(context.target.key_file)
+    key = context.target.key()
     address = (await resolve(context.target.name, context.interface))[0]
     port = context.target.port or PORT
     refused = None
@@ -156,14 +155,3 @@ def _stage(what: str) -> Iterator[None]:
         raise Failure("internal", f"{what}: is this a reflector? {error}") from error
     except OSError as error:
         raise sockets.failure(error, what) from error
-
-
-def _key(file: str | None) -> bytes | None:
-    """The first line of `file`, read afresh: keys are exchanged while the agent runs."""
-    if file is None:
-        return None
-    try:
-        with Path(file).open("rb") as lines:
-            return lines.readline(MAX_LINE_BYTES).strip()
-    except OSError as error:
-        raise Failure("no_permission", f"key of the reflector: {file}: {error.strerror}") from error

@@ -1,7 +1,8 @@
-"""The receiving side of one HTTP/1.1 exchange (RFC 9112): head, then body up to a cap."""
+"""One HTTP/1.1 exchange (RFC 9112): where it goes, its request, then the answer's head and its body up to a cap."""
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
+from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
 
@@ -13,6 +14,45 @@ _DROP_BYTES: Final = 256 * 1024
 
 class Malformed(Exception):
     """The other side does not speak HTTP/1.x, or not soundly."""
+
+
+class Place(NamedTuple):
+    """Where a request goes."""
+
+    tls: bool
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """Value of the Host field."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def place(url: str) -> Place | None:
+    """Where `url` leads; None when that is nothing that can be visited."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode() if parts.hostname else ""
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host or host.startswith("-"):
+        return None
+    tls = parts.scheme == "https"
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    query = "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]") if parts.query else ""
+    return Place(tls, host, port or (443 if tls else 80), path + query)
+
+
+def request(to: Place) -> bytes:
+    """For the page and nothing else: no cookies, no compression, one answer per connection."""
+    return (
+        f"GET {to.path} HTTP/1.1\r\nHost: {to.authority}\r\nUser-Agent: wanggan\r\n"
+        "Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
+    ).encode("ascii")
 
 
 class Head(Struct, frozen=True):

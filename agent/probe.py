@@ -5,7 +5,8 @@ A probe is one async function: it gets its own settings and a Context and return
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
@@ -22,6 +23,9 @@ Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9._:%-]*$", max_leng
 Url = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x20]+$", max_length=1000)]
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+MAX_KEY_BYTES: Final = 4096
 
 
 class Failure(Exception):
@@ -58,6 +62,19 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     def name(self) -> str | None:
         """`host`, else the host of `url`; None when there is neither."""
         return self.host or (urlsplit(self.url).hostname if self.url else None)
+
+    def key(self) -> bytes | None:
+        """The first line of `key_file`, read afresh: keys are exchanged while the agent runs. None without a file.
+
+        :raises Failure: `no_permission` when it cannot be read.
+        """
+        if self.key_file is None:
+            return None
+        try:
+            with Path(self.key_file).open("rb") as lines:
+                return lines.readline(MAX_KEY_BYTES).strip()
+        except OSError as error:
+            raise Failure("no_permission", f"key of the reflector: {self.key_file}: {error.strerror}") from error
 
 
 class NameServer(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -114,8 +131,9 @@ class Settings(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
         return 0
 
 
-Need = Literal["host", "url", "resolver", "interface"]
-"""What a job has to name: a target with a host, a target with a url, a resolver; an interface that carries packets."""
+Need = Literal["host", "url", "key", "resolver", "interface"]
+"""What a job has to name: a target with a host, with a url, with a key_file, a resolver; an interface that carries
+packets."""
 
 
 class Probe(NamedTuple):

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 from agent import sockets
@@ -29,6 +30,18 @@ async def connect(address: str, port: int, interface: str, timeout_s: float) -> 
         sock.close()
         raise
     return sock
+
+
+async def connect_any(addresses: Sequence[str], port: int, interface: str, timeout_s: float) -> socket.socket:
+    """The same, to the first of `addresses` that does not refuse at once."""
+    for address in addresses[:-1]:
+        try:
+            return await connect(address, port, interface, timeout_s)
+        except TimeoutError:
+            raise
+        except OSError:
+            continue
+    return await connect(addresses[-1], port, interface, timeout_s)
 
 
 async def connect_times(

@@ -43,6 +43,8 @@ def agent_file(folder: Path, *, broker_port: int, reflector_port: int, dns_port:
             target["host"] = "127.0.0.1" if name == "core" else host
         if name == "core":
             target["port"] = reflector_port
+        if "key_file" in target:
+            (folder / target["key_file"]).touch(mode=0o600)
     for resolver in example["resolvers"].values():
         resolver |= {"address": "127.0.0.1", "port": dns_port}
     for job in example["jobs"]:

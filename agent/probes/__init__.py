@@ -3,7 +3,7 @@
 from typing import Final
 
 from agent.probe import Probe
-from agent.probes import agent, dns, latency, path, throughput, video, web
+from agent.probes import agent, dns, latency, path, portal, throughput, video, web
 
 PROBES: Final[dict[str, Probe]] = {
     "latency": latency.PROBE,
@@ -12,5 +12,6 @@ PROBES: Final[dict[str, Probe]] = {
     "web": web.PROBE,
     "video": video.PROBE,
     "path": path.PROBE,
+    "portal": portal.PROBE,
     "agent": agent.PROBE,
 }

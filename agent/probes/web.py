@@ -2,12 +2,11 @@
 
 import asyncio
 import functools
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final, NamedTuple
-from urllib.parse import quote, urljoin, urlsplit
+from typing import Annotated, Final
+from urllib.parse import urljoin
 
 from msgspec import Meta
 
@@ -39,21 +38,6 @@ class WebSettings(Settings, kw_only=True, forbid_unknown_fields=True, frozen=Tru
     """PEM bundle that signs the page's server; None: the system's."""
 
 
-class _Place(NamedTuple):
-    """Where a request goes."""
-
-    tls: bool
-    host: str
-    port: int
-    path: str
-
-    @property
-    def authority(self) -> str:
-        """Value of the Host field."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
 async def measure(settings: WebSettings, context: Context) -> Web:
     """One visit with at most three redirects, each stage summed over them; no cache, no cookies, no proxy."""
     assert context.target is not None
@@ -83,7 +67,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 async def _visit(
-    place: _Place, tls: ssl.SSLContext, settings: WebSettings, context: Context, values: Web, started_s: float
+    place: http1.Place, tls: ssl.SSLContext, settings: WebSettings, context: Context, values: Web, started_s: float
 ) -> tuple[http1.Head, bytes]:
     clock = context.clock
     at_s = clock.boot()
@@ -91,7 +75,8 @@ async def _visit(
     if addresses != [place.host]:
         values.dns_ms = (values.dns_ms or 0.0) + _since_ms(clock, at_s)
     at_s = clock.boot()
-    sock = await _connect(addresses, place, context.interface)
+    with _stage(f"connecting to {place.host} port {place.port}"):
+        sock = await tcp.connect_any(addresses, place.port, context.interface, IDLE_S)
     values.tcp_ms = (values.tcp_ms or 0.0) + _since_ms(clock, at_s)
     at_s = clock.boot()
     with _stage(f"TLS with {place.host}"):
@@ -107,7 +92,7 @@ async def _visit(
             values.tls_ms = (values.tls_ms or 0.0) + _since_ms(clock, at_s)
             values.cert_days_left = _cert_days_left(writer, clock)
         with _stage(f"answer of {place.host}"):
-            writer.write(_request(place))
+            writer.write(http1.request(place))
             stream = http1.Stream(reader, IDLE_S)
             await stream.first_byte()
             values.ttfb_ms = _since_ms(clock, started_s)
@@ -120,19 +105,6 @@ async def _visit(
             return head, body
     finally:
         writer.transport.abort()
-
-
-async def _connect(addresses: list[str], place: _Place, interface: str) -> socket.socket:
-    """To the first address that does not refuse at once."""
-    for address in addresses[:-1]:
-        try:
-            return await tcp.connect(address, place.port, interface, IDLE_S)
-        except TimeoutError:
-            raise Failure("timeout", f"connecting to {address} port {place.port}") from None
-        except OSError:
-            continue
-    with _stage(f"connecting to {addresses[-1]} port {place.port}"):
-        return await tcp.connect(addresses[-1], place.port, interface, IDLE_S)
 
 
 @contextmanager
@@ -165,7 +137,7 @@ def _at_home(host: str, home: str, allowed: tuple[str, ...]) -> bool:
     return host == home or host in allowed or host.endswith(f".{home}") or home.endswith(f".{host}")
 
 
-def _follow(url: str, location: str) -> tuple[str, _Place]:
+def _follow(url: str, location: str) -> tuple[str, http1.Place]:
     """Where a redirect leads."""
     try:
         url = urljoin(url, location)
@@ -174,27 +146,12 @@ def _follow(url: str, location: str) -> tuple[str, _Place]:
     return url, _place(url)
 
 
-def _place(url: str) -> _Place:
+def _place(url: str) -> http1.Place:
     """:raises Failure: `http_status` when it is nothing that can be visited."""
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna").decode() if parts.hostname else ""
-        port = parts.port
-    except ValueError:
-        host, port = "", None
-    if parts.scheme not in ("http", "https") or not host or host.startswith("-"):
+    place = http1.place(url)
+    if place is None:
         raise Failure("http_status", "redirect to something that is not a page")
-    tls = parts.scheme == "https"
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    query = "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]") if parts.query else ""
-    return _Place(tls, host, port or (443 if tls else 80), path + query)
-
-
-def _request(place: _Place) -> bytes:
-    return (
-        f"GET {place.path} HTTP/1.1\r\nHost: {place.authority}\r\nUser-Agent: wanggan\r\n"
-        "Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
-    ).encode("ascii")
+    return place
 
 
 def _cert_days_left(writer: asyncio.StreamWriter, clock: Clock) -> float | None:

@@ -112,7 +112,7 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_example_is_the_default_venue_schedule(tmp_path: Path) -> None:
-    for name in ("ca.pem", "agent.pem", "agent.key", "reflector.key"):
+    for name in ("ca.pem", "agent.pem", "agent.key", "reflector.key", "portal.key"):
         (tmp_path / name).touch(mode=0o600)
     settled = config.parse(EXAMPLE.read_text(), tmp_path)
     rates = [60 / job.period_s for job in settled.jobs]
