@@ -169,6 +169,21 @@ SKETCHED: Final[dict[str, frozenset[str]]] = {
 """Those of them whose percentiles are asked for over more than an hour: they carry a sketch that can be added.
 Signal levels are negative and go without: their hours have p50 and p95, their weeks have counts above a mark."""
 
+TIMES: Final[dict[str, frozenset[str]]] = {
+    "latency": frozenset({"rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms"}),
+    "dns": frozenset({"rtt_ms"}),
+    "web": frozenset({"ttfb_ms", "total_ms"}),
+    "video": frozenset({"start_s"}),
+    "wifi_join": frozenset({"online_ms"}),
+}
+"""Times to an answer: each failed slot is +infinity in their quantiles and a failure in their sketch. An infinite
+`_p50` or `_p95` is not stored; it is infinite where ceil(p * (`_n` + `failed`)) > `_n`."""
+
+RATES: Final[dict[str, frozenset[str]]] = {
+    "throughput": frozenset({"down_mbps", "up_mbps", "down_p10_mbps", "up_p10_mbps"}),
+}
+"""Rates of a test: a failed one is the value 0, in `_n`, `_sum`, quantiles and sketch."""
+
 ROLLUP_TAGS: Final = ("agent", "venue", "network", "target", "provider", "resolver")
 
 COUNTS: Final[dict[str, FieldType]] = {
@@ -179,7 +194,9 @@ COUNTS: Final[dict[str, FieldType]] = {
 }  # fmt: skip
 """Of every rollup row. `busy` 0 or 1, `hour` 0-23 and `dow` 1-7 (Monday is 1) are local time; `n` is records of every
 outcome; `planned` is what maintenance, opening hours or a fleet-wide pause left out; `expected` follows from the
-announced jobs. `reasons` is `name=count` joined with commas: reasons, `portal.STATE`, `stage.STAGE`, `event.KIND`."""
+announced jobs. A slot in a maintenance window is in `n` and `planned` and nowhere else. `reasons` is `name=count`
+joined with commas, by name: reasons, `portal.STATE`, `stage.STAGE`, `event.KIND`, `maintenance`, and `implausible` for
+values that no instrument measures."""
 
 EXTRA: Final[dict[str, dict[str, FieldType]]] = {
     "latency": {"method": "str", "avail_5m_ok": "int", "avail_5m_n": "int"},

@@ -23,6 +23,7 @@ from contract.series import HOURS, RAW, SERIES, FieldValue, Series
 from store import names
 from store.interface import (
     Aggregation,
+    Block,
     Bucket,
     Refusal,
     Row,
@@ -164,6 +165,25 @@ class InfluxStore:
         async for found in self._stream(f"SELECT {_columns(table)} WHERE {condition} ORDER BY time", params, table):
             for values in found.values:
                 yield _row(table, values)
+
+    async def columns(
+        self,
+        series: str,
+        fields: Sequence[str],
+        start_ns: int,
+        end_ns: int,
+        *,
+        where: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Block]:
+        table = SERIES[series]
+        condition, params = _condition(table, start_ns, end_ns, where)
+        wanted = ", ".join([*_tags(table), *map(quoted, names.fields(table, fields))])
+        query = f"SELECT {wanted} FROM {quoted(table.name)} WHERE {condition} ORDER BY time"
+        async for found in self._stream(query, params, table):
+            if found.values:
+                time_ns, *columns = zip(*found.values, strict=True)
+                tags = tuple([value or "" for value in column] for column in columns[: len(table.tags)])
+                yield Block(time_ns, tags, dict(zip(fields, columns[len(table.tags) :], strict=True)))
 
     async def latest(
         self, series: str, by: Sequence[str], *, since_ns: int, where: Mapping[str, str] | None = None
@@ -375,8 +395,11 @@ def _results(line: bytes) -> list[_Found]:
 
 
 def _columns(series: Series) -> str:
-    fields, tags = map(quoted, series.fields), (f"{quoted(tag)}::tag" for tag in series.tags)
-    return f"{', '.join([*tags, *fields])} FROM {quoted(series.name)}"
+    return f"{', '.join([*_tags(series), *map(quoted, series.fields)])} FROM {quoted(series.name)}"
+
+
+def _tags(series: Series) -> list[str]:
+    return [f"{quoted(tag)}::tag" for tag in series.tags]
 
 
 def _row(series: Series, values: Sequence[Any]) -> Row:

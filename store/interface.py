@@ -47,6 +47,16 @@ class Row(NamedTuple):
     fields: dict[str, FieldValue]
 
 
+class Block(NamedTuple):
+    """Some rows, column by column: for whoever computes over many. Absent tags are ``""``, absent fields None."""
+
+    time_ns: Sequence[int]
+    tags: tuple[Sequence[str], ...]
+    """One sequence for each tag of the series, in its order."""
+    fields: dict[str, Sequence[FieldValue]]
+    """One sequence for each field asked for. A whole number may stand in a float field as an int."""
+
+
 class Bucket(NamedTuple):
     """One aggregated value; windows without a value are left out."""
 
@@ -90,6 +100,17 @@ class Store(Protocol):
         self, series: str, start_ns: int, end_ns: int, *, where: Mapping[str, str] | None = None
     ) -> AsyncIterator[Row]:
         """Every row of the window, oldest first, streamed; `where` are tags that must be equal."""
+
+    def columns(
+        self,
+        series: str,
+        fields: Sequence[str],
+        start_ns: int,
+        end_ns: int,
+        *,
+        where: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Block]:
+        """The same rows by columns, with these fields alone, streamed in blocks of some thousand."""
 
     async def latest(
         self, series: str, by: Sequence[str], *, since_ns: int, where: Mapping[str, str] | None = None

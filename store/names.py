@@ -3,6 +3,8 @@
 SQLite reads an unknown quoted name as text, and InfluxDB answers an unknown one with nothing: both look like silence.
 """
 
+from collections.abc import Sequence
+
 from contract.series import Series
 
 
@@ -16,6 +18,17 @@ def tag(series: Series, name: str) -> str:
     if name not in series.tags:
         raise KeyError(f"{series.name} has no tag {name!r}, only {', '.join(series.tags)}")
     return quoted(name)
+
+
+def fields(series: Series, names: Sequence[str]) -> Sequence[str]:
+    """The same names, after a look that they exist.
+
+    :raises KeyError: when the series has no such field.
+    """
+    for name in names:
+        if name not in series.fields:
+            raise KeyError(f"{series.name} has no field {name!r}")
+    return names
 
 
 def number(series: Series, name: str) -> str:

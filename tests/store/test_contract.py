@@ -145,6 +145,27 @@ async def test_rows_come_oldest_first_also_when_there_are_many(store: Store) -> 
     assert [row.fields["sent"] for row in await read(store)] == sorted(seconds)
 
 
+async def test_columns_are_the_same_rows(store: Store) -> None:
+    points = [
+        point(second, tags={"agent": f"a-{second % 3}", "provider": ""}, sent=second, rtt_p50_ms=second / 4)
+        for second in range(12_000)
+    ]
+    assert await store.write([*points, point(12_000, tags={"agent": "图 1"}, method="icmp")]) == []
+    fields = ["method", "rtt_p50_ms", "sent"]
+    blocks = [block async for block in store.columns("latency", fields, T0, T0 + 12_000 * SECOND)]
+    assert len(blocks) == 2
+    assert [time for block in blocks for time in block.time_ns] == [point.time_ns for point in points]
+    assert [tags for block in blocks for tags in zip(*block.tags, strict=True)] == [point.tags for point in points]
+    assert all(list(block.fields) == fields for block in blocks)
+    assert [n for block in blocks for n in block.fields["sent"]] == list(range(12_000))
+    assert [ms for block in blocks for ms in block.fields["rtt_p50_ms"]] == [second / 4 for second in range(12_000)]
+    (last,) = [block async for block in store.columns("latency", fields, T0, END, where={"agent": "图 1"})]
+    assert last.fields == {"method": ("icmp",), "rtt_p50_ms": (None,), "sent": (None,)}
+    assert [block async for block in store.columns("latency", fields, T0, T0)] == []
+    with pytest.raises(KeyError, match="no field"):
+        [block async for block in store.columns("latency", ["rtt"], T0, END)]
+
+
 async def test_rows_may_be_left_unread(store: Store) -> None:
     await store.write([point(second, sent=second) for second in range(3_000)])
     rows = store.rows("latency", T0, END)
