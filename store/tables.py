@@ -3,6 +3,8 @@
 import difflib
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -44,8 +46,18 @@ def convert(kind: type[_T], table: dict[str, Any], path: Path) -> _T:
 
     :raises ConfigError: one line for each mistake.
     """
-    try:
+    with explain(kind, path):
         return kind.model_validate(table)
+
+
+@contextmanager
+def explain(kind: type[BaseModel], path: Path) -> Iterator[None]:
+    """What is wrong with the `kind` in the file `path`, in words.
+
+    :raises ConfigError: one line for each mistake.
+    """
+    try:
+        yield
     except ValidationError as error:
         lines = dict.fromkeys(f"{path}: {_explained(mistake, kind)}" for mistake in error.errors())
         raise ConfigError("\n".join(lines)) from None
@@ -66,7 +78,7 @@ def _explained(mistake: Any, kind: type[BaseModel]) -> str:
             close = difflib.get_close_matches(str(mistake["loc"][-1]), _names(kind), n=1)
             return f"{where}: unknown key" + (f"; did you mean {close[0]}?" if close else "; remove it")
         case "missing":
-            return f"{where}: missing; add {mistake['loc'][-1]} = ..."
+            return f"{where}: missing; add {mistake['loc'][-1]}"
         case "union_tag_not_found":
             return f"{where}.engine: missing; add engine = 'sqlite' or 'influx'"
         case "union_tag_invalid":

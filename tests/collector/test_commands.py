@@ -55,7 +55,7 @@ def test_check_config(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 agents at 2 venues" in capsys.readouterr().out
     (file.parent / "sites.toml").write_text("[[sites]]\n")
     assert main(["check-config", str(file)]) == 2
-    assert "sites[0].agent: missing; add agent = ..." in capsys.readouterr().err
+    assert "sites[0].agent: missing; add agent" in capsys.readouterr().err
     file.write_text("colour = 3\n")
     assert main(["check-config", str(file)]) == 2
     assert f"{file}: colour: unknown key" in capsys.readouterr().err
