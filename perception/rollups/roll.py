@@ -5,7 +5,6 @@ failed slot is +infinity in the quantiles of times and the value 0 among rates. 
 everything but `n` and `planned`. Latency mixes no two methods: the hour's commonest makes the row.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -339,8 +338,3 @@ def _sketches(group: Ints, value: Floats, failures: Ints, size: int) -> list[Fie
     for number, key, times in told:
         parts[number].append(str(key) if times == 1 else f"{key}:{times}")
     return [f"{failed};{','.join(listed)}" for failed, listed in zip(failures.tolist(), parts, strict=True)]
-
-
-def timeout(p: float, n: int, failed: int) -> bool:
-    """Whether the quantile `p` of a time with `n` values and `failed` failures is infinite."""
-    return n + failed > 0 and math.ceil(p * (n + failed) - 1e-9) > n

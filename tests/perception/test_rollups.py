@@ -12,8 +12,9 @@ from contract.series import METRICS, RAW_SERIES, RECORD_TAGS, ROLLUPS, SKETCHED
 from contract.values import VALUES
 from contract.vocabulary import REASONS
 from perception.rollups.raw import Raw, Reader, fields
-from perception.rollups.roll import HOUR_NS, Facts, LocalHour, emptied, roll, timeout
+from perception.rollups.roll import HOUR_NS, Facts, LocalHour, emptied, roll
 from perception.sketch import Sketch
+from perception.stored import timeout
 from store.interface import Block
 from store.point import Point, flaw
 
