@@ -1,0 +1,1 @@
+"""The weekly perception report: one model, four renderers."""

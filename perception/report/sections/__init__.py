@@ -1,0 +1,1 @@
+"""The twelve sections, each from the facts of the week."""
