@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.codec import encode
 from contract.record import Record
-from contract.series import JOBS
-from simulator.district import District
+from contract.series import JOBS, STATUS, FieldValue
+from simulator.district import Box, District
 from simulator.faults import Fault
 from simulator.virtual import VirtualAgent
 from simulator.world import World
@@ -28,6 +28,9 @@ BLOCK_MS: Final = 24 * 3_600_000
 STORE_BLOCK_MS: Final = 6 * 3_600_000
 """A store gets shorter ones, the agents together, so that it only ever appends."""
 WRITE: Final = 10_000
+DAY_MS: Final = 86_400_000
+AWAY: Final = ("power_cut", "agent_offline")
+"""Faults that end an agent's connection."""
 
 Told = Callable[[int], None]
 """Gets the number of records that were just written."""
@@ -83,7 +86,7 @@ def to_store(settings: Any, world: World, start_ms: int, end_ms: int, told: Told
 
     :raises OutputError: when the store fails.
     """
-    asyncio.run(_prepare(settings, world, start_ms))
+    asyncio.run(_prepare(settings, world, start_ms, end_ms))
     boxes = world.district.boxes
     shares = [boxes[place::workers] for place in range(min(workers, len(boxes)))]
     if len(shares) == 1:
@@ -112,11 +115,11 @@ def _share(settings: Any, district: District, faults: list[Fault], start_ms: int
     return asyncio.run(_write_all(settings, [VirtualAgent(world, box) for box in district.boxes], start_ms, end_ms))
 
 
-async def _prepare(settings: Any, world: World, start_ms: int) -> None:
+async def _prepare(settings: Any, world: World, start_ms: int, end_ms: int) -> None:
     store = open_store(settings)
     try:
         await store.ensure()
-        await _write(store, announcements(world, start_ms))
+        await _write(store, announcements(world, start_ms, end_ms) + statuses(world, start_ms, end_ms))
     except StoreError as error:
         raise OutputError(f"the store does not take it: {error}") from error
     finally:
@@ -164,18 +167,47 @@ def to_points(agent: VirtualAgent, records: Sequence[Record]) -> Iterator[Point]
         yield to_point(record, tags, round(record.slot.timestamp() * 1000) * 1_000_000)
 
 
-def announcements(world: World, start_ms: int) -> list[Point]:
-    """The jobs of every agent, as the collector notes them at a birth."""
-    found: dict[tuple[str, ...], Point] = {}
-    for box in world.district.boxes:
-        for job in VirtualAgent(world, box).jobs:
-            told = job.announced(box)
-            tags = (box.agent, told.probe, told.target, told.interface, told.provider or "", told.resolver or "")
-            point = Point(JOBS.name, tags, start_ms * 1_000_000, (told.role, float(told.period_s), 1))
-            # Of two modes in one series the more frequent.
-            if tags not in found or told.period_s < float(found[tags].fields[1] or 0):
-                found[tags] = point
-    return list(found.values())
+def announcements(world: World, start_ms: int, end_ms: int) -> list[Point]:
+    """The jobs of every agent, as the collector notes them: at a birth, and again at each midnight (UTC)."""
+    times_ms = [start_ms, *range(-(-(start_ms + 1) // DAY_MS) * DAY_MS, end_ms, DAY_MS)]
+    return [
+        Point(JOBS.name, tags, time_ms * 1_000_000, fields)
+        for box in world.district.boxes
+        for tags, fields in _announced(world, box).items()
+        for time_ms in times_ms
+    ]
+
+
+def _announced(world: World, box: Box) -> dict[tuple[str, ...], tuple[FieldValue, ...]]:
+    found: dict[tuple[str, ...], tuple[FieldValue, ...]] = {}
+    # Of two modes in one series the more frequent.
+    for job in sorted(VirtualAgent(world, box).jobs, key=lambda job: -job.period_s):
+        told = job.announced(box)
+        tags = (box.agent, told.probe, told.target, told.interface, told.provider or "", told.resolver or "")
+        found[tags] = (told.role, float(told.period_s), 1)
+    return found
+
+
+def statuses(world: World, start_ms: int, end_ms: int) -> list[Point]:
+    """Births and wills, as the collector notes them: at the start, and around what cuts an agent off."""
+    return [
+        Point(STATUS.name, (box.agent,), at_ms * 1_000_000, (online, session, "simulated", None, 0))
+        for box in world.district.boxes
+        for session, (at_ms, online) in enumerate(_presence(world, box.venue.slug, start_ms, end_ms), 1)
+    ]
+
+
+def _presence(world: World, venue: str, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """When agents of a venue went (0) and came (1)."""
+    away: list[tuple[int, int]] = []
+    for fault in sorted(world.faults_at(venue), key=lambda fault: fault.start_minute):
+        begin_ms, stop_ms = fault.start_minute * 60_000, fault.end_minute * 60_000
+        if fault.kind in AWAY:
+            if away and begin_ms <= away[-1][1]:
+                begin_ms, stop_ms = away[-1][0], max(stop_ms, away.pop()[1])
+            away.append((begin_ms, stop_ms))
+    turns = [(start_ms, 1), *((at_ms, online) for span in away for at_ms, online in zip(span, (0, 1), strict=True))]
+    return sorted((at_ms, online) for at_ms, online in turns if start_ms <= at_ms < end_ms)
 
 
 def write_lines(path: Path, rows: Iterator[msgspec.Struct]) -> None:

@@ -166,7 +166,8 @@ class Roll:
         self.venues = {slug: venue.model_copy(update={"slug": slug}) for slug, venue in sites.venues.items()}
         self.spans: dict[tuple[str, str], list[Span]] = {}
         self.agents = frozenset(site.agent for site in sites.sites)
-        zone = ZoneInfo(sites.timezone)
+        self.zone = zone = ZoneInfo(sites.timezone)
+        """Local time of all venues."""
         places: dict[tuple[str, str], list[tuple[Span, int]]] = {}
         for i, site in enumerate(sites.sites):
             start_us = _microseconds(site.from_, zone)

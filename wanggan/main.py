@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "collector": Command(
         "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
     ),
+    "perception": Command("perception.commands", "server", "hours, scores and verdicts: run, rollup, score"),
 }
 
 

@@ -57,20 +57,24 @@ def _no_windows(venue: str, target: str) -> Sequence[Window]:
     return ()
 
 
+def _by_name(agent: str, target: str) -> bool:
+    return target == "gateway"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the rows themselves do not say."""
 
     hour_ns: int
     """Start of the hour."""
-    local: Callable[[str], LocalHour]
-    """By venue."""
+    local: Callable[[str, str], LocalHour]
+    """By venue and network."""
     expected: Mapping[str, Mapping[Tags, int]] = field(default_factory=dict)
     """By probe and series, slots that the announced jobs put into the hour; also of agents that are silent."""
     maintenance: Callable[[str, str], Sequence[Window]] = _no_windows
     """By venue and target."""
-    gateways: frozenset[tuple[str, str]] = frozenset()
-    """(agent, target) that are a first hop: it tells nothing of what lies behind it."""
+    is_gateway: Callable[[str, str], bool] = _by_name
+    """Whether an agent's target is its first hop: that tells nothing of what lies behind it."""
 
 
 def roll(probe: str, raw: Raw, facts: Facts) -> list[Point]:
@@ -151,7 +155,7 @@ class _Groups:
         left_out = np.array([word in PLANNED for word in words])[self._raw.reason] & (self._outcome == _SKIPPED)
         under_repair = np.maximum(outcomes[:, _OUT], np.rint(np.array(expected, np.float64) * self._covered))
         planned = np.bincount(self._group[left_out], minlength=self._size) + under_repair.astype(np.int64)
-        local = [self._facts.local(tags[1]) for tags in self.tags]
+        local = [self._facts.local(tags[1], tags[2]) for tags in self.tags]
         return [
             [moment.busy for moment in local],
             [moment.hour for moment in local],
@@ -258,7 +262,7 @@ class _Groups:
                 "latency",
                 (*at, NO_TARGET, "", ""),
                 self._facts.hour_ns,
-                self._facts.local(at[1]),
+                self._facts.local(at[1], at[2]),
                 avail_5m_ok=ok[number],
                 avail_5m_n=n[number],
             )
@@ -266,7 +270,7 @@ class _Groups:
         ]
 
     def _independent(self, tags: Tags) -> bool:
-        return (tags[0], tags[3]) not in self._facts.gateways
+        return not self._facts.is_gateway(tags[0], tags[3])
 
 
 def _covered(windows: Sequence[Window], start: int, end: int) -> int:

@@ -25,7 +25,7 @@ AGENT = {"agent": "a-1", "venue": "lib", "network": "wifi", "target": "core", "i
 
 
 def facts(**more: Any) -> Facts:
-    return Facts(hour_ns=HOUR, local=lambda venue: LOCAL, **more)
+    return Facts(hour_ns=HOUR, local=lambda venue, network: LOCAL, **more)
 
 
 def raw(probe: str, rows: Sequence[dict[str, Any]], size: int = 7) -> Raw:
@@ -225,9 +225,12 @@ def test_availability_wants_one_of_two_independent_targets() -> None:
         minute(15, "core", ok=False), minute(15, "internet", ok=False), minute(16, "core", ok=True),
         {**minute(20, "core", ok=True), "outcome": "invalid", "reason": "cpu_limited"}, minute(20, "internet", ok=True),
     ]  # fmt: skip
-    found = rolled("latency", rows, gateways=frozenset({("a-1", "gateway")}))
+    found = rolled("latency", rows)
     (row,) = [row for row in found if row["target"] == "-"]
     assert (row["avail_5m_ok"], row["avail_5m_n"], row["n"]) == (2, 3, 0)
+    found = rolled("latency", rows, is_gateway=lambda agent, target: target == "core")
+    (row,) = [row for row in found if row["target"] == "-"]
+    assert (row["avail_5m_ok"], row["avail_5m_n"]) == (1, 1)
 
 
 def test_an_hour_without_anything_has_no_rows() -> None:

@@ -1,0 +1,112 @@
+"""`wanggan perception run|rollup|score`."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from perception.config import Settings, load
+from store.interface import StoreError, StoreMisconfigured
+from store.tables import ConfigError
+
+SUCCESS: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; 0 success, 1 a failed read or write, 2 usage or configuration error."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        settings = load(arguments.config)
+        code: int = arguments.run(settings, arguments)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except StoreMisconfigured as error:
+        print(f"{arguments.config}: store: {error}", file=sys.stderr)
+        return USAGE
+    except StoreError as error:
+        print(f"store: {error}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _rollup(settings: Settings, arguments: argparse.Namespace) -> int:
+    from perception.work import rollup
+
+    start, end = _window(arguments)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with _progress(console) as progress:
+        task = progress.add_task("rolling up", total=None)
+        hours, rows = asyncio.run(
+            rollup(
+                settings,
+                arguments.config.parent.absolute(),
+                start,
+                end,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        )
+    console.print(f"{hours:,} hours rolled up, {rows:,} rows")
+    return SUCCESS
+
+
+def _window(arguments: argparse.Namespace) -> tuple[datetime, datetime]:
+    """Whole hours; the last two weeks unless told."""
+    end = arguments.end or datetime.now(UTC)
+    start = arguments.start or end - timedelta(days=14)
+    start = start.replace(minute=0, second=0, microsecond=0)
+    if end <= start:
+        raise ConfigError("--to: must be after --from")
+    return start, end
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wanggan perception",
+        description="Turns what was measured into hours, scores and verdicts.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--verbose", action="store_true", help="tell more on standard error")
+    words = parser.add_subparsers(required=True, metavar="COMMAND")
+    rollup = words.add_parser("rollup", help="roll up the hours of a window again", allow_abbrev=False)
+    rollup.set_defaults(run=_rollup)
+    for word in (rollup,):
+        word.add_argument("--config", type=Path, required=True, metavar="FILE")
+        word.add_argument("--from", dest="start", type=_when, metavar="T", help="two weeks before --to")
+        word.add_argument("--to", dest="end", type=_when, metavar="T", help="its end is not included (now)")
+    return parser
+
+
+def _when(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write like 2026-11-16T00:00:00+08:00") from None
+    if at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no offset; add +08:00, or Z")
+    return at

@@ -1,0 +1,64 @@
+"""What the commands do once: windows of a store, computed again."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+from perception.config import Profiles, Settings, calendar
+from perception.rollups.roll import HOUR_NS
+from perception.rollups.roller import Place, Roller
+from store import register
+from store.interface import Store
+from store.register import microseconds
+from store.settings import open_store
+
+Told = Callable[[int, int], None]
+"""Gets how much is done, of how much."""
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Store]:
+    """The configured store, made when missing and closed in the end.
+
+    :raises StoreError: when it does not answer.
+    """
+    store = open_store(settings.store)
+    try:
+        await store.ensure()
+        yield store
+    finally:
+        await store.close()
+
+
+def place(settings: Settings, folder: Path) -> Place:
+    """What the hours are computed with; `folder` is that of the configuration.
+
+    :raises ConfigError: when a file that it names cannot be used.
+    """
+    profiles = Profiles(settings.profiles, folder)
+    return Place(register.read(settings.sites), profiles.busy(), calendar(settings))
+
+
+def hours(start: datetime, end: datetime) -> range:
+    """The hours that a window touches, nanoseconds."""
+    first = microseconds(start) * 1000 // HOUR_NS * HOUR_NS
+    return range(first, microseconds(end) * 1000, HOUR_NS)
+
+
+async def rollup(settings: Settings, folder: Path, start: datetime, end: datetime, told: Told) -> tuple[int, int]:
+    """Roll up every hour of a window; hours and rows that it made.
+
+    :raises ConfigError: when a file cannot be used.
+    :raises StoreError: when the store cannot be read or written.
+    """
+    found = place(settings, folder)
+    async with opened(settings) as store:
+        roller = Roller(store, found)
+        window = hours(start, end)
+        jobs = await roller.jobs(window.start, window.stop)
+        rows = 0
+        for done, hour_ns in enumerate(window, 1):
+            rows += len(await roller.roll(hour_ns, jobs, until_ns=microseconds(end) * 1000))
+            told(done, len(window))
+    return len(window), rows
