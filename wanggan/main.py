@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "agent": Command("agent.commands", "agent", "measure: run, once, check-config"),
     "reflector": Command("reflector.commands", "reflector", "the target that agents measure against: run"),
     "simulate": Command("simulator.commands", "server", "a virtual fleet with known truth: file, store or live"),
+    "score": Command("perception.score", "server", "one JSON object in, its score out: every formula of the report"),
     "collector": Command(
         "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
     ),
