@@ -17,7 +17,7 @@ from typing import IO, Final, NamedTuple, Self
 from agent.probe import Failure
 
 MAX_OUTPUT_BYTES: Final = 256 * 1024
-"""Of standard output and of standard error; a program that says more is killed."""
+"""Of standard output and of standard error, unless a caller expects more."""
 REAP_S: Final = 0.3
 """What a killed child gets to be gone; one that the kernel keeps longer is reaped when the next one starts."""
 _CHUNK: Final = 64 * 1024
@@ -54,15 +54,22 @@ def find(program: str) -> str:
     return _found.setdefault(program, os.path.abspath(path))  # noqa: PTH100 - no link may be resolved: busybox
 
 
-async def run(program: str, *words: str, timeout_s: float, environment: Mapping[str, str] | None = None) -> Done:
+async def run(
+    program: str,
+    *words: str,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_OUTPUT_BYTES,
+) -> Done:
     """Run `program` with `words` and without input, messages in English; its whole process group ends with it.
 
     :param environment: in addition to our own.
+    :param max_bytes: of standard output and of standard error; a program that says more is killed.
     :raises Killed: it took more than `timeout_s`.
     :raises Failure: `tool_missing`; `internal` when it could not be started or wrote too much.
     """
     process = _start([find(program), *words], program, environment or {})
-    async with _Child(process) as child:
+    async with _Child(process, max_bytes) as child:
         try:
             async with asyncio.timeout(timeout_s):
                 await child.ended.wait()
@@ -70,7 +77,7 @@ async def run(program: str, *words: str, timeout_s: float, environment: Mapping[
             raise Killed("internal", f"{program} was not done within {timeout_s:g} s and was killed") from None
         child.read_rest()
     if child.flooded:
-        raise Failure("internal", f"{program} wrote more than {MAX_OUTPUT_BYTES} bytes and was killed")
+        raise Failure("internal", f"{program} wrote more than {max_bytes} bytes and was killed")
     output, error = (text.decode("utf-8", "replace") for text in child.texts)
     return Done(process.returncode, output, error.strip()[-_TAIL_CHARACTERS:])
 
@@ -95,12 +102,13 @@ def _start(argv: Sequence[str], program: str, environment: Mapping[str, str]) ->
 class _Child:
     """A started process with its pipes; leaving the context kills what is left of its group and reaps it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", max_bytes: int) -> None:
         self.ended = asyncio.Event()
         """It has ended, or wrote too much."""
         self.flooded = False
         self.texts = (bytearray(), bytearray())
         self._process = process
+        self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
         self._pipes = {_pipe(process.stdout): self.texts[0], _pipe(process.stderr): self.texts[1]}
         self._pidfd: int | None = None
@@ -156,7 +164,7 @@ class _Child:
         text += data
         if not data:
             self._close(pipe)
-        elif len(text) > MAX_OUTPUT_BYTES:
+        elif len(text) > self._max_bytes:
             self.flooded = True
             self._close(pipe)
             self.ended.set()

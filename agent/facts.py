@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from agent.wifi.radio import Radio
+
 
 class Facts(Struct, kw_only=True):
     """Read by the `agent` probe. None means not known (yet)."""
@@ -27,3 +29,5 @@ class Facts(Struct, kw_only=True):
     """How late the event loop wakes a sleeper, over the last minute."""
     cpu_read: tuple[float, float] | None = None
     """Boot seconds and CPU seconds of the last `agent` record: the start of the next one's `cpu_ratio`."""
+    radios: dict[str, Radio] = {}
+    """By interface: what a Wi-Fi probe's next run has to know of its last one."""

@@ -126,6 +126,10 @@ class Settings(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
         """The time that a run takes when everything is well; its deadline may not be earlier."""
         return 0.0
 
+    def alone(self) -> bool:
+        """Whether a run stops all other traffic of its interface, so that nothing else may be measured meanwhile."""
+        return False
+
     def most_bytes(self, uplink: Uplink) -> int:
         """The most that a run moves, both directions together: what a heavy probe costs of the day's data budget."""
         return 0

@@ -5,6 +5,7 @@ validity. A probe that hangs, even one that ignores its cancellation, holds up o
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -32,6 +33,8 @@ LIGHT_AT_ONCE: Final = 4
 DEFERRALS: Final = 3
 DEFER_S: Final = 600.0
 """How often, and how long at most, a heavy test waits for other people's traffic to end."""
+LOOK_S: Final = 0.25
+"""How often a run that has to be alone looks whether nothing runs."""
 GRACE_S: Final = 0.5
 """What a probe gets to end after its deadline; then it is left alone."""
 STEP_S: Final = 2.0
@@ -151,6 +154,8 @@ class Runner:
         self._link = link
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._light = asyncio.Semaphore(LIGHT_AT_ONCE)
+        self._running = 0
+        """Light ones."""
         self._stuck: set[asyncio.Task[Values]] = set()
 
     @property
@@ -205,6 +210,8 @@ class Runner:
         """One run, from waiting for its place to its record."""
         asked_s = self._clock.boot()
         run = self._run_heavy if self._probes[job.probe].heavy else self._run_light
+        if job.settings.alone():
+            run = self._run_alone
         try:
             end, started_s = await run(job, course, until_s)
         except asyncio.CancelledError:
@@ -221,9 +228,11 @@ class Runner:
         if not await self._take(self._light, until_s):
             return _no_place(), asked_s
         started_s = self._clock.boot()
+        self._running += 1
         try:
             end = await self._measure(job, course)
         finally:
+            self._running -= 1
             self._light.release()
         if "interface" in self._probes[job.probe].needs and self._uplinks.was_loaded(job.interface, started_s):
             end.flags.append("cross_traffic")
@@ -246,6 +255,24 @@ class Runner:
                 break
             await self._clock.sleep(pause_s)
         return _End("cross_traffic", "others use the interface"), asked_s
+
+    async def _run_alone(self, job: Job, course: _Course, until_s: float) -> tuple[_End, float]:
+        """The same, with no heavy test on its interface and no light one anywhere.
+
+        It waits for a moment at which nothing runs, and keeps nobody from starting until then.
+        """
+        asked_s = self._clock.boot()
+        place = self._uplinks.lock(job.interface)
+        while self._running or self._light.locked() or place.locked():
+            if self._clock.boot() + LOOK_S > until_s:
+                return _no_place(), asked_s
+            await self._clock.sleep(LOOK_S)
+        started_s = self._clock.boot()
+        async with contextlib.AsyncExitStack() as places:
+            # All are free, so none is waited for.
+            for one in (place, *[self._light] * LIGHT_AT_ONCE):
+                await places.enter_async_context(one)
+            return await self._measure(job, course), started_s
 
     async def _spend(self, job: Job, course: _Course) -> tuple[_End, float]:
         started_s = self._clock.boot()

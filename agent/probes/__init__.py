@@ -3,7 +3,7 @@
 from typing import Final
 
 from agent.probe import Probe
-from agent.probes import agent, dns, latency, path, portal, throughput, video, web
+from agent.probes import agent, dns, latency, path, portal, throughput, video, web, wifi_link, wifi_scan
 
 PROBES: Final[dict[str, Probe]] = {
     "latency": latency.PROBE,
@@ -13,5 +13,7 @@ PROBES: Final[dict[str, Probe]] = {
     "video": video.PROBE,
     "path": path.PROBE,
     "portal": portal.PROBE,
+    "wifi_link": wifi_link.PROBE,
+    "wifi_scan": wifi_scan.PROBE,
     "agent": agent.PROBE,
 }
