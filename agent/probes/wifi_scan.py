@@ -34,12 +34,9 @@ async def measure(settings: WifiScanSettings, context: Context) -> WifiScan:
     """
     if sockets.link(context.interface) == "missing":
         raise Failure("no_interface", f"there is no interface {context.interface}")
-    began_s = context.clock.boot()
-    text = await (_scan(context) if settings.active else _ask_dump(context))
+    heard = await (_scan(context) if settings.active else _cached(context, FRESH_S))
     where = link.parse(await iw.ask(context.interface, "link"))
     own = channels.parse_info(await iw.ask(context.interface, "info"), where.frequency_mhz)
-    age_s = context.clock.boot() - began_s if settings.active else FRESH_S
-    heard = [bss for bss in scan.parse(text) if bss.seen_ms is None or bss.seen_ms <= age_s * 1000]
     values = count(heard, where, own)
     if settings.active or values.ap_count != sum(_is_own(bss, where) for bss in heard):
         return values
@@ -62,21 +59,27 @@ def count(heard: list[Bss], where: Link, own: Channel) -> WifiScan:
     )
 
 
-async def _ask_dump(context: Context) -> str:
-    return await iw.ask(context.interface, "scan", "dump")
-
-
-async def _scan(context: Context) -> str:
-    """A scan's results. When `iw` hangs, the kernel has most often finished, and its results are there all the same."""
+async def _scan(context: Context) -> list[Bss]:
+    """What a scan hears. When `iw` hangs, the kernel has most often finished: its results are there all the same."""
     context.progress("scanning")
+    began_s = context.clock.boot()
     try:
-        return await iw.ask(context.interface, "scan", timeout_s=iw.SCAN_S)
+        text = await iw.ask(context.interface, "scan")
+        return _since(text, context.clock.boot() - began_s)
     except Killed as failure:
-        text = await _ask_dump(context)
-        if not scan.parse(text):
+        heard = await _cached(context, context.clock.boot() - began_s)
+        if not heard:
             raise failure from None
     context.flags.append("method_fallback")
-    return text
+    return heard
+
+
+async def _cached(context: Context, age_s: float) -> list[Bss]:
+    return _since(await iw.ask(context.interface, "scan", "dump"), age_s)
+
+
+def _since(text: str, age_s: float) -> list[Bss]:
+    return [bss for bss in scan.parse(text) if bss.seen_ms is None or bss.seen_ms <= age_s * 1000]
 
 
 def _is_own(bss: Bss, where: Link) -> bool:

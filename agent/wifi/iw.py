@@ -28,13 +28,14 @@ class Unknown(Failure):
     """`iw` will never know this: it is not installed, the kernel has no nl80211, or the driver does not tell."""
 
 
-async def ask(interface: str, *words: str, timeout_s: float = SHORT_S) -> str:
+async def ask(interface: str, *words: str) -> str:
     """What ``iw dev INTERFACE WORDS`` prints.
 
     :raises Unknown: `tool_missing`, `no_interface`, or `internal` where the driver lacks it.
-    :raises command.Killed: it took more than `timeout_s`.
+    :raises command.Killed: it took more than 3 s, a scan more than 25 s.
     :raises Failure: `busy` when a scan is under way; `no_permission`; `no_link` when the radio is off; `internal`.
     """
+    timeout_s = SCAN_S if words == ("scan",) else SHORT_S
     max_bytes = SCAN_BYTES if words[0] == "scan" else command.MAX_OUTPUT_BYTES
     try:
         done = await command.run("iw", "dev", interface, *words, timeout_s=timeout_s, max_bytes=max_bytes)

@@ -16,10 +16,10 @@ class Wireless(NamedTuple):
     noise_dbm: float | None = None
 
 
-def read(interface: str, file: Path = FILE) -> Wireless | None:
+def read(interface: str) -> Wireless | None:
     """The row of `interface`; None without one: most drivers have it only while they are associated."""
     try:
-        with file.open("rb") as rows:
+        with FILE.open("rb") as rows:
             return parse(rows.read(MAX_BYTES).decode("utf-8", "replace"), interface)
     except OSError:
         return None

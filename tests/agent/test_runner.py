@@ -23,7 +23,7 @@ from agent.uplink import Uplink
 from agent.uplinks import Uplinks, UplinkSettings
 from contract.codec import decode_record, encode
 from contract.record import Record
-from contract.values import Dns, Hop, Latency, Path, Throughput, Values, Web
+from contract.values import Dns, Hop, Latency, Path, Throughput, Values, Web, WifiScan
 from contract.vocabulary import REASONS
 from tests.fakes import FakeClock
 
@@ -427,6 +427,104 @@ async def test_at_most_four_light_and_one_heavy_at_once() -> None:
     assert most == {"lo": 4, "eth0": 1}
     assert len(bench.records) == 12
     assert {record.outcome for record in bench.records} == {"ok"}
+
+
+class AloneSettings(Settings, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """Of a probe that stops all other traffic."""
+
+    def alone(self) -> bool:
+        return True
+
+
+def alone_job(period_s: float = 600.0, interface: str = "lo") -> Job:
+    scan = job("wifi_scan", period_s, target="scan")
+    return msgspec.structs.replace(scan, settings=AloneSettings(), interface=interface)
+
+
+class Together:
+    """Who ran beside whom, as a probe of any kind."""
+
+    def __init__(self, seconds: float = 2.0) -> None:
+        self.seconds = seconds
+        self.running: list[str] = []
+        self.beside: set[frozenset[str]] = set()
+
+    async def measure(self, settings: Settings, context: Context) -> Values:
+        name = type(settings).__name__
+        self.running.append(name)
+        self.beside.add(frozenset(self.running))
+        try:
+            await context.clock.sleep(self.seconds)
+        finally:
+            self.running.remove(name)
+        return WifiScan() if context.interface == "lo" and name == "AloneSettings" else Latency()
+
+    def probes(self) -> dict[str, Probe]:
+        def heavy(settings: Settings, context: Context) -> Awaitable[Values]:
+            return self.measure(AuditSettings(), context)
+
+        return {
+            "latency": probe(self.measure),
+            "wifi_scan": probe(self.measure),
+            "throughput": probe(heavy, heavy=True),
+        }
+
+
+class AuditSettings(Settings, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """Marks a heavy run."""
+
+
+async def test_a_run_that_has_to_be_alone_is_alone() -> None:
+    together = Together()
+    lights = [job(target=f"t{n}", period_s=20.0) for n in range(6)]
+    bench = Bench([alone_job(60.0), *lights, job("throughput", 30.0)], together.probes())
+    async with bench.running():
+        await bench.clock.advance(600)
+    scans = [record for record in bench.records if record.probe == "wifi_scan"]
+    assert len(scans) >= 9
+    assert {record.outcome for record in scans} == {"ok"}
+    assert {names for names in together.beside if "AloneSettings" in names} == {frozenset({"AloneSettings"})}
+    assert frozenset({"Settings", "AuditSettings"}) in together.beside, "the others do meet"
+    assert all(record.flags == [] for record in scans)
+    late_s = [(r.started_at - r.slot).total_seconds() for r in bench.records if r.target.startswith("t")]
+    assert max(late_s) < 8, "its length, a wait for a place, and the slot's own jitter"
+
+
+async def test_nobody_waits_for_one_who_waits_to_be_alone() -> None:
+    together = Together(seconds=50.0)
+    slow = [msgspec.structs.replace(job(target="slow", period_s=60.0), timeout_s=55.0)]
+    bench = Bench([alone_job(60.0), *slow, *[job(target=f"t{n}", period_s=20.0) for n in range(3)]], {
+        **together.probes(), "latency": probe(together.measure),
+    })  # fmt: skip
+    async with bench.running():
+        await bench.clock.advance(300)
+    assert {record.reason for record in bench.records if record.probe == "wifi_scan"} <= {"busy", "timeout", None}
+    late_s = [(r.started_at - r.slot).total_seconds() for r in bench.records if r.target == "slow"]
+    assert max(late_s) < 10
+
+
+async def test_never_alone_before_the_slots_end_is_busy() -> None:
+    together = Together(seconds=100.0)
+    always = [msgspec.structs.replace(job(target=f"t{n}", period_s=90.0), timeout_s=110.0) for n in range(2)]
+    bench = Bench([alone_job(60.0), *always], together.probes())
+    async with bench.running():
+        await bench.clock.advance(900)
+    scans = [record for record in bench.records if record.probe == "wifi_scan"]
+    assert "no place before the slot's end" in {record.detail for record in scans}
+    assert len({r.slot for r in scans}) == len(scans)
+
+
+async def test_places_are_given_back_when_a_run_that_was_alone_fails() -> None:
+    async def fail(settings: Settings, context: Context) -> Values:
+        raise Failure("busy", "somebody else scans")
+
+    bench = Bench([alone_job(60.0), *[job(target=f"t{n}") for n in range(5)]], {
+        "wifi_scan": probe(fail), "latency": probe(measured),
+    })  # fmt: skip
+    async with bench.running():
+        await bench.clock.advance(400)
+    assert {record.outcome for record in bench.records if record.probe == "latency"} == {"ok"}
+    assert {record.reason for record in bench.records if record.probe == "wifi_scan"} == {"busy"}
 
 
 async def test_no_place_before_the_slots_end_is_busy() -> None:
