@@ -52,9 +52,9 @@ help: ## this list
 up: $(VENV)/.up ## the whole system on this machine, with a live page (options: ARGS="--port 8081")
 	@exec $(BIN)/wanggan up --state .state $(ARGS)
 
-# Two at once: most of a test is waiting. What stays together is in tests/conftest.py.
+# Four at once: most of a test is waiting. What stays together is in tests/conftest.py.
 test: $(VENV)/.dev apt lint ## everything but the slow suites; installs missing packages when root
-	@$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -q -n 4 --dist loadgroup $(ARGS)
 
 test-long: $(VENV)/.dev apt apt-long ## the slow suites: power cuts in a virtual machine, kill campaigns
 	@$(BIN)/pytest -q -m long $(ARGS)

@@ -21,6 +21,8 @@ from tests.network.features import needs
 from tests.network.namespaces import Namespace, Program, cable, ip
 from tests.network.shape import shape, truth_mbps
 
+pytestmark = pytest.mark.laboratory
+
 DATA = Path(__file__).parent / "data" / "iperf3"
 
 

@@ -17,6 +17,8 @@ from tests.agent.lab import cable, latency_job, namespace
 from tests.network.features import needs
 from tests.network.relay import Way, relay
 
+pytestmark = pytest.mark.laboratory
+
 QUICK = LatencySettings(packets=5, interval_ms=20.0, late_s=0.3)
 
 

@@ -15,7 +15,7 @@ from tests.network.features import needs
 from tests.network.namespaces import Namespace, cable, route
 from tests.network.relay import Line, Way, relay
 
-pytestmark = needs("tun")
+pytestmark = [needs("tun"), pytest.mark.laboratory]
 
 SERVER = "10.77.0.2"
 QUICK = {"packets": 20, "interval_ms": 20, "late_s": 0.6}

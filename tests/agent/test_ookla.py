@@ -23,6 +23,8 @@ from tests.network.features import needs
 from tests.network.namespaces import Namespace, Program, cable, ip
 from tests.network.shape import shape, truth_mbps
 
+pytestmark = pytest.mark.laboratory
+
 MINI = str(Path(__file__).with_name("mini_server.py"))
 WHOLE = {
     "download": 95042077.27802806, "upload": 93599498.70282727, "ping": 0.748, "server": {"id": 0},

@@ -19,7 +19,10 @@ from agent.uplink import Uplink
 from contract.throughput import Report
 from tests.agent.lab import Namespace, cable
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+    pytest.mark.laboratory,
+]
 
 SERVER = "10.77.0.2"
 PORT = 8862
@@ -79,8 +82,9 @@ def test_both_directions_are_the_shaped_rate(link: tuple[Namespace, Namespace], 
         record = here.once(*WORDS)
     values = record["values"]
     assert (record["outcome"], record["provider"], record["flags"]) == ("ok", "reflector", [])
-    assert values["down_mbps"] == pytest.approx(100 * GOODPUT, rel=0.03)
-    assert values["up_mbps"] == pytest.approx(40 * GOODPUT, rel=0.03)
+    # On a machine that does other work; the accuracy is a figure of bench/throughput.py.
+    assert values["down_mbps"] == pytest.approx(100 * GOODPUT, rel=0.06)
+    assert values["up_mbps"] == pytest.approx(40 * GOODPUT, rel=0.06)
     assert values["down_bytes"] > 30e6
     assert (values["mode"], values["connections"]) == ("quick", 4)
     assert 0 < values["idle_rtt_p50_ms"] < 2
@@ -150,7 +154,7 @@ def test_without_a_key_it_may_not(link: tuple[Namespace, Namespace], tmp_path: P
         refused = here.once(*WORDS)
         let_in = here.once(*WORDS, "--key-file", str(key), "--set", "max_bytes=1000000")
     assert (refused["outcome"], refused["reason"]) == ("invalid", "no_permission")
-    assert let_in["outcome"] == "ok"
+    assert (let_in["outcome"], let_in["detail"]) == ("ok", None)
 
 
 def test_nobody_listens(link: tuple[Namespace, Namespace]) -> None:

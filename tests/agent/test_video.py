@@ -25,6 +25,8 @@ from reflector.admission import Limits
 from tests.agent.lab import Namespace, cable
 from tests.agent.reflector import reflector
 
+pytestmark = pytest.mark.laboratory
+
 NONCE = "n" * 24
 SHORT = VideoSettings(duration_s=1.5)
 

@@ -11,7 +11,7 @@ from tests.network.namespaces import Namespace
 from tests.network.relay import Line, Way, relay, truth_mbps
 from tests.network.test_shape import flow, goodput_mbps, rate_mbps
 
-pytestmark = needs("tun")
+pytestmark = [needs("tun"), pytest.mark.laboratory]
 
 _SEND = """
 import socket, sys, time
@@ -52,9 +52,9 @@ def test_delay_is_what_ping_sees(up_ms: float, down_ms: float) -> None:
         received, rtts = ping(line.here, 50)
     rtts.sort()
     assert received == 50
-    # 0.1 ms each way; a busy machine may be late, but not half of the time
+    # 0.1 ms each way, ping's last digit, and a machine that does other work; the figure is taken by bench/latency.py
     assert rtts[0] > up_ms + down_ms - 0.11
-    assert rtts[25] == pytest.approx(up_ms + down_ms, abs=0.2 if up_ms else 0.25)
+    assert rtts[25] == pytest.approx(up_ms + down_ms, abs=1.0)
 
 
 def test_counts_are_what_was_sent() -> None:

@@ -18,6 +18,8 @@ with socket.create_connection(("10.77.0.2", 9000)) as sock:
 """
 _RECEIVE = """
 import socket
+
+pytestmark = pytest.mark.laboratory
 server = socket.create_server(("10.77.0.2", 9000))
 print("listening", flush=True)
 sock, count = server.accept()[0], 0
