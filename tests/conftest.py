@@ -1,7 +1,10 @@
 """Fixtures that every folder may use."""
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.network.priority import favoured
 from tests.servers import influxd, victoria_metrics
 
 __all__ = ["influxd", "victoria_metrics"]
@@ -15,3 +18,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         laboratory = item.get_closest_marker("laboratory") is not None
         group = "laboratory" if laboratory else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True)
+def _favoured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The agent says `cpu_limited` where it has to wait for other tests."""
+    if request.node.get_closest_marker("laboratory") is None:
+        yield
+    else:
+        with favoured():
+            yield

@@ -118,7 +118,7 @@ def test_goodput_is_the_truth() -> None:
     with relay(delay_ms=5, rate_mbps=100) as line:
         measured = goodput_mbps(flow(line.here, line.there, "--omit", "1", seconds=2))
         assert line.overrun() == 0
-    assert measured == pytest.approx(truth_mbps(100), rel=0.01)
+    assert measured == pytest.approx(truth_mbps(100), rel=0.03)
 
 
 def test_it_carries_850_mbps() -> None:

@@ -11,6 +11,8 @@ from tests.network.features import needs
 from tests.network.namespaces import Namespace, Program, cable
 from tests.network.shape import Loss, shape, truth_mbps
 
+pytestmark = pytest.mark.laboratory
+
 _SEND = """
 import socket, sys
 with socket.create_connection(("10.77.0.2", 9000)) as sock:
@@ -19,7 +21,6 @@ with socket.create_connection(("10.77.0.2", 9000)) as sock:
 _RECEIVE = """
 import socket
 
-pytestmark = pytest.mark.laboratory
 server = socket.create_server(("10.77.0.2", 9000))
 print("listening", flush=True)
 sock, count = server.accept()[0], 0
