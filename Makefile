@@ -30,6 +30,7 @@ APT := \
 	nftables \
 	nginx \
 	systemd \
+	udhcpc \
 	util-linux \
 	victoria-metrics
 # For `make test-long`: a virtual machine whose power is cut. Its kernel is not among them: the test downloads that

@@ -19,6 +19,7 @@ from agent.hours import ALWAYS_OPEN, Hours, Span
 from agent.probe import Host, NameServer, Need, Port, Settings, Target, Url
 from agent.probes import PROBES
 from agent.uplinks import UplinkSettings
+from agent.wifi.watch import Wifi
 from contract import messages
 from contract.fields import AgentId, Interface, Slug
 from contract.hosts import is_this_machine
@@ -105,9 +106,14 @@ class Config(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     hours: Hours = ALWAYS_OPEN
     uplinks: dict[Interface, UplinkSettings] = {}
     """By interface."""
+    wifi: Wifi = Wifi()
     targets: dict[Slug, Target] = {}
     resolvers: dict[Slug, NameServer] = {}
     jobs: list[Job] = []
+
+    def watched(self) -> list[str]:
+        """The Wi-Fi interfaces: those of the jobs that look at a radio."""
+        return sorted({job.interface for job in self.jobs if job.probe.startswith("wifi_")})
 
     def announced(self) -> list[messages.Job]:
         """The jobs as the status message tells them; of two modes in one series the more frequent."""
@@ -163,10 +169,13 @@ def parse(text: str, folder: Path) -> Config:
         raise ConfigError(f"jobs: expected at most {MAX_JOBS} tables; write each as [[jobs]]")
     jobs = [_job(row, f"jobs[{i}]", interface, targets, resolvers, folder) for i, row in enumerate(rows)]
     _check_duplicates(jobs)
+    wifi = _struct(Wifi, table.get("wifi", {}), "wifi")
+    for i, job in enumerate(jobs):
+        check_lead(job, wifi, f"jobs[{i}]")
     uplinks = {
         name: _struct(UplinkSettings, row, f"uplinks.{name}") for name, row in _tables(table, "uplinks", Interface)
     }
-    made = {"targets", "resolvers", "jobs", "mqtt", "outbox", "hours", "uplinks"}
+    made = {"targets", "resolvers", "jobs", "mqtt", "outbox", "hours", "uplinks", "wifi"}
     rest = {key: value for key, value in table.items() if key not in made}
     if "mqtt" not in table:
         raise ConfigError("mqtt: missing; add [mqtt] with the broker's host")
@@ -178,6 +187,7 @@ def parse(text: str, folder: Path) -> Config:
             "outbox": _struct(OutboxLimits, table.get("outbox", {}), "outbox"),
             "hours": _struct(Hours, table.get("hours", {}), "hours"),
             "uplinks": uplinks,
+            "wifi": wifi,
             "targets": targets,
             "resolvers": resolvers,
             "jobs": jobs,
@@ -215,6 +225,15 @@ def make_job(row: dict[str, Any], path: str, targets: dict[str, Target], resolve
     :raises ConfigError: with `path` in front.
     """
     return _job(row, path, None, targets, resolvers, Path())
+
+
+def check_lead(job: Job, wifi: Wifi, path: str) -> None:
+    """:raises ConfigError: when the job would touch a radio that somebody else leads."""
+    if "lead" in PROBES[job.probe].needs and wifi.manager != "wpa":
+        raise ConfigError(
+            f"{path}: {job.probe} leaves the network and joins it again; allow that with manager = 'wpa' in [wifi], "
+            "or remove the job: joins that happen are recorded anyway"
+        )
 
 
 def _job(

@@ -22,6 +22,7 @@ from agent.publisher import Publisher
 from agent.runner import Runner, Submit
 from agent.timekeeper import Timekeeper, default_sources
 from agent.uplinks import Course, Uplinks
+from agent.wifi.watch import Watch
 from contract.record import Record
 
 ANSWER_S: Final = 20.0
@@ -56,8 +57,11 @@ async def _run(config: Config) -> bool:
     stop = _stop_signal()
     facts = Facts(config_version=config.version)
     health.note_start(Path(config.state), facts)
-    async with _publishing(config, facts) as (publisher, tasks):
-        runner = _runner(config, facts, publisher.submit)
+    async with (
+        _publishing(config, facts) as (publisher, tasks),
+        _watching(config, publisher.submit, tasks) as watches,
+    ):
+        runner = _runner(config, facts, publisher.submit, watches)
         measuring = tasks.create_task(runner.run(), name="runner")
         await stop.wait()
         log.info("stopping")
@@ -83,7 +87,8 @@ async def _run_once(config: Config) -> list[Result]:
             publisher.submit(record, boot_s)
 
         async def measure_and_wait() -> None:
-            await _runner(config, facts, submit).once()
+            async with _watching(config, submit, tasks) as watches:
+                await _runner(config, facts, submit, watches).once()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
                     await publisher.idle()
@@ -123,7 +128,19 @@ async def _publishing(
         await _end(publishing)
 
 
-def _runner(config: Config, facts: Facts, submit: Submit) -> Runner:
+@contextlib.asynccontextmanager
+async def _watching(config: Config, submit: Submit, tasks: asyncio.TaskGroup) -> AsyncIterator[dict[str, Watch]]:
+    """The watches of the radios at work, by interface; they end with the block."""
+    watches = {name: Watch(name, config.wifi, SystemClock(), submit) for name in config.watched()}
+    running = [tasks.create_task(watch.run(), name=f"watch {name}") for name, watch in watches.items()]
+    try:
+        yield watches
+    finally:
+        for task in running:
+            await _end(task)
+
+
+def _runner(config: Config, facts: Facts, submit: Submit, watches: dict[str, Watch]) -> Runner:
     clock = SystemClock()
     return Runner(
         config.agent,
@@ -135,6 +152,7 @@ def _runner(config: Config, facts: Facts, submit: Submit) -> Runner:
         submit=submit,
         uplinks=Uplinks(config.uplinks, config.hours, clock=clock, folder=Path(config.state), plan=_plan(config)),
         hours=config.hours,
+        watches=watches,
     )
 
 

@@ -1,5 +1,6 @@
 """One probe, now: the smoke test and the support tool. Needs no configuration."""
 
+import asyncio
 import re
 import socket
 import tomllib
@@ -17,6 +18,7 @@ from agent.probe import NameServer, Progress, Target, ignore
 from agent.probes import PROBES
 from agent.runner import Runner
 from agent.uplinks import Uplinks, UplinkSettings
+from agent.wifi.watch import Watch, Wifi
 from contract.record import NO_TARGET, Record
 
 _PERIOD_S: Final = 60.0
@@ -35,6 +37,7 @@ class Plan(NamedTuple):
     targets: dict[str, Target]
     resolvers: dict[str, NameServer]
     uplinks: dict[str, UplinkSettings]
+    wifi: Wifi
 
 
 class Wish(NamedTuple):
@@ -56,6 +59,8 @@ async def measure(plan: Plan, progress: Progress = ignore) -> Record:
     """Run it and return its Record."""
     records: list[Record] = []
     clock = SystemClock()
+    interface = plan.job.interface
+    watch = Watch(interface, plan.wifi, clock, lambda *_: None) if "lead" in PROBES[plan.job.probe].needs else None
     runner = Runner(
         plan.agent,
         [plan.job],
@@ -65,9 +70,15 @@ async def measure(plan: Plan, progress: Progress = ignore) -> Record:
         facts=Facts(),
         submit=lambda record, _: records.append(record),
         uplinks=Uplinks(plan.uplinks, ALWAYS_OPEN, clock=clock),
+        watches={interface: watch} if watch else None,
         progress=progress,
     )
-    await runner.once()
+    watching = asyncio.create_task(watch.run(), name="watch") if watch else None
+    try:
+        await runner.once()
+    finally:
+        if watching is not None:
+            watching.cancel()
     return records[0]
 
 
@@ -99,13 +110,10 @@ def plan(probe: str, settled: Config | None, wish: Wish) -> Plan:
         row["interface"] = wish.interface
     elif "interface" not in row:
         row["interface"] = (settled.interface if settled else None) or _interface_of(row, targets, resolvers)
-    return Plan(
-        settled.agent if settled else "once",
-        config.make_job(row, f"once {probe}", targets, resolvers),
-        targets,
-        resolvers,
-        settled.uplinks if settled else {},
-    )
+    wifi = settled.wifi if settled else Wifi()
+    job = config.make_job(row, f"once {probe}", targets, resolvers)
+    config.check_lead(job, wifi, f"once {probe}")
+    return Plan(settled.agent if settled else "once", job, targets, resolvers, settled.uplinks if settled else {}, wifi)
 
 
 def _setting(text: str) -> tuple[str, Any]:

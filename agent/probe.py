@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from agent.clock import Clock
 from agent.facts import Facts
 from agent.uplink import Uplink
+from agent.wifi.watch import Watch
 from contract.values import Values
 from contract.vocabulary import Flag, Reason, Role
 
@@ -112,6 +113,8 @@ class Context(Struct, kw_only=True):
     """One of the probe's `providers`; None for a probe that has none."""
     uplink: Uplink = Uplink()
     """What is known of the interface as a way out."""
+    watch: Watch | None = None
+    """Of the interface's radio; None where there is none."""
     progress: Progress = ignore
     flags: list[Flag] = []
     """The probe adds its cautions here."""
@@ -135,9 +138,9 @@ class Settings(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
         return 0
 
 
-Need = Literal["host", "url", "key", "resolver", "interface"]
+Need = Literal["host", "url", "key", "resolver", "interface", "lead"]
 """What a job has to name: a target with a host, with a url, with a key_file, a resolver; an interface that carries
-packets."""
+packets, or a radio that we lead."""
 
 
 class Probe(NamedTuple):

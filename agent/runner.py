@@ -24,6 +24,7 @@ from agent.probe import Context, NameServer, Probe, Progress, Target, failure_in
 from agent.probes import PROBES
 from agent.schedule import Slot, label_s, slots
 from agent.uplinks import Uplinks
+from agent.wifi.watch import Watch
 from contract.codec import strip_controls
 from contract.record import NO_TARGET, RECORDS, Record
 from contract.values import VALUES, Values
@@ -119,6 +120,7 @@ class Runner:
     :param submit: gets every record.
     :param uplinks: who may use an interface when; without one every heavy test may run.
     :param hours: the venue's.
+    :param watches: those of the radios, by interface.
     :param progress: told how far a run is.
     :param link: the state of an interface; a test gives its own.
     """
@@ -135,6 +137,7 @@ class Runner:
         submit: Submit,
         uplinks: Uplinks | None = None,
         hours: Hours = ALWAYS_OPEN,
+        watches: Mapping[str, Watch] | None = None,
         progress: Progress = ignore,
         probes: Mapping[str, Probe] = PROBES,
         link: Callable[[str], sockets.Link] = sockets.link,
@@ -149,6 +152,7 @@ class Runner:
         self._submit = submit
         self._uplinks = uplinks or Uplinks({}, hours, clock=clock)
         self._hours = hours
+        self._watches = watches or {}
         self._progress = progress
         self._probes = probes
         self._link = link
@@ -313,6 +317,7 @@ class Runner:
             resolver=self._resolvers.get(job.resolver) if job.resolver else None,
             provider=job.provider,
             uplink=self._uplinks.of(job.interface),
+            watch=self._watches.get(job.interface),
             progress=self._progress,
         )
         offset_s = self._clock.wall() - self._clock.boot()

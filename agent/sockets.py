@@ -102,6 +102,11 @@ def addresses(interface: str) -> set[str]:
     return _ipv4_addresses(interface) | _ipv6_addresses(interface)
 
 
+def has_address(interface: str) -> bool:
+    """Whether it was given one; a link-local address is what a host gives itself without DHCP."""
+    return any(not ip_address(address).is_link_local for address in addresses(interface))
+
+
 def numeric(address: str, port: int, interface: str) -> tuple[socket.AddressFamily, Any]:
     """Family and socket address of a literal `address`; a link-local one is taken to be on `interface`."""
     if address.lower().startswith("fe80:") and "%" not in address:

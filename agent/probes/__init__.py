@@ -3,7 +3,7 @@
 from typing import Final
 
 from agent.probe import Probe
-from agent.probes import agent, dns, latency, path, portal, throughput, video, web, wifi_link, wifi_scan
+from agent.probes import agent, dns, latency, path, portal, throughput, video, web, wifi_join, wifi_link, wifi_scan
 
 PROBES: Final[dict[str, Probe]] = {
     "latency": latency.PROBE,
@@ -15,5 +15,6 @@ PROBES: Final[dict[str, Probe]] = {
     "portal": portal.PROBE,
     "wifi_link": wifi_link.PROBE,
     "wifi_scan": wifi_scan.PROBE,
+    "wifi_join": wifi_join.PROBE,
     "agent": agent.PROBE,
 }

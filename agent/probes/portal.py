@@ -61,7 +61,7 @@ async def measure(settings: PortalSettings, context: Context) -> Portal:
     """The first state of :func:`judge` that fits; every state but `open` is a failure that keeps its values."""
     assert context.target is not None
     values = context.values = Portal()
-    if not has_address(context.interface):
+    if not sockets.has_address(context.interface):
         values.state = "no_ip"
         raise Failure("dhcp_failed", f"{context.interface} has no address")
     own = await ask_reflector(context.target, context.interface, context.clock)
@@ -109,11 +109,6 @@ def judge(own: Check, others: Sequence[Check], *, internet_expected: bool) -> St
     if all(check.failure is not None and check.failure.reason in _NO_WAY for check in checks):
         return "no_internet"
     return "unknown"
-
-
-def has_address(interface: str) -> bool:
-    """Whether there is one that was given to it; a link-local one is what a host gives itself without DHCP."""
-    return any(not ip_address(address).is_link_local for address in sockets.addresses(interface))
 
 
 def _unresolved(check: Check) -> bool:

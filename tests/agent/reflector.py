@@ -1,6 +1,7 @@
 """A reflector for the agent's tests: the real HTTP side and the real admission.
 
-`python -m tests.agent.reflector ADDRESS` serves one in a network namespace and prints its port.
+`python -m tests.agent.reflector ADDRESS` serves one in a network namespace and prints its port; with `http` behind the
+address that of its HTTP side.
 """
 
 import asyncio
@@ -54,12 +55,12 @@ async def reflector(
             yield site, server.sockets[0].getsockname()[1]
 
 
-async def _serve(host: str) -> None:
-    async with reflector(host=host) as (_, port):
-        print(port, flush=True)
+async def _serve(host: str, side: str = "control") -> None:
+    async with reflector(host=host) as (site, port):
+        print(site.web.port if side == "http" else port, flush=True)
         await asyncio.get_running_loop().create_future()
 
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(sys.argv[1]))
+        asyncio.run(_serve(*sys.argv[1:]))
