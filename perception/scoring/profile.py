@@ -41,6 +41,24 @@ IndicatorId = Literal[
     "video",
     "voice",
 ]
+FailValue = Literal["inf"] | float | None
+STATISTICS: Final[dict[str, tuple[str, tuple[FailValue, ...]]]] = {
+    "access_success_ratio": ("ratio", (None,)),
+    "online_ms": ("p50", ("inf",)),
+    "good_signal_ratio": ("ratio", (None,)),
+    "availability_ratio": ("ratio", (None,)),
+    "reach_ratio": ("ratio", (None,)),
+    "down_mbps": ("busy_idle_mean", (0,)),
+    "up_mbps": ("busy_idle_mean", (0,)),
+    "rtt_p50_ms": ("p50", ("inf",)),
+    "rt_pdv_p95_ms": ("p50", (None,)),
+    "loss_ratio": ("mean", (None, 1)),
+    "working_rise_ms": ("p50", (None,)),
+    "dns_rtt_ms": ("p50", (None,)),
+}
+"""How the tests of each indicator become one value, and what a failed one may count as: a profile says it, for those
+who read it, and can say nothing else. Whether a test that failed before it could lose a packet counts as all lost is
+the profile's choice."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -201,6 +219,12 @@ class Indicator(_Table):
             raise ValueError(f"bad and good are both {self.bad:g}; make them differ")
         if self.fn == "log" and min(self.bad, self.good) <= 0:
             raise ValueError("log needs both ends above 0; raise the lower one, or use lin")
+        stat, fail_values = STATISTICS[self.id]
+        if self.stat != stat:
+            raise ValueError(f"stat of {self.id} is {stat}; write that")
+        if self.fail_value not in fail_values:
+            told = " or ".join("null" if value is None else str(value) for value in fail_values)
+            raise ValueError(f"fail_value of {self.id} is {told}; write that")
         return self
 
 

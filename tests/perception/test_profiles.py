@@ -65,11 +65,7 @@ MISTAKES = {
     "unknown key": ("gates:", "gats: {}\ngates:", "gats: unknown key; did you mean gates?"),
     "unknown key of a row": ("w: 16,", "weight: 16, w: 16,", "indicators[0].weight: unknown key"),
     "unknown id": ("id: online_ms", "id: on_line_ms", "indicators[1].id: input should be 'access_success_ratio'"),
-    "duplicate id": (
-        "id: online_ms",
-        "id: good_signal_ratio",
-        "indicators[2].id: good_signal_ratio stands twice; remove one",
-    ),
+    "duplicate id": ("id: up_mbps", "id: down_mbps", "indicators[5].id: down_mbps stands twice; remove one"),
     "duplicate key": ("levels:", "gates: {publish: 1, flag: 0}\nlevels:", "key 'gates' stands twice"),
     "equal ends": (
         "bad: 11000, good: 2000",
@@ -88,6 +84,16 @@ MISTAKES = {
         "indicators[11]: web has its ends in a table of its own; remove bad and good",
     ),
     "wrong function": ("fn: web,", "fn: voice,", "indicators[11]: fn 'voice' does not score web"),
+    "another statistic": (
+        'stat: p50, fail_value: inf, pass: {op: "<=", v: 8000}',
+        'stat: mean, fail_value: inf, pass: {op: "<=", v: 8000}',
+        "indicators[1]: stat of online_ms is p50; write that",
+    ),
+    "another failure": (
+        "stat: busy_idle_mean, fail_value: 0",
+        "stat: busy_idle_mean",
+        "indicators[4]: fail_value of down_mbps is 0; write that",
+    ),
     "weight 0": ("w: 16,", "w: 0,", "indicators[0].w: input should be greater than 0, not '0'"),
     "weight below 0": ("w: 16,", "w: -1,", "indicators[0].w: input should be greater than 0, not '-1'"),
     "dimensions": ("coverage: 0.40", "coverage: 0.50", "dimensions: weights sum to 1.1; make them sum to 1"),
