@@ -157,7 +157,7 @@ METRICS: Final[dict[str, tuple[str, ...]]] = {
 """What is rolled up of each probe's values."""
 
 SKETCHED: Final[dict[str, frozenset[str]]] = {
-    "latency": frozenset({"rtt_p50_ms", "rtt_p95_ms", "rt_pdv_p95_ms"}),
+    "latency": frozenset({"rtt_p50_ms", "rtt_p95_ms", "rt_pdv_p95_ms", "loss_ratio"}),
     "throughput": frozenset({"down_mbps", "up_mbps", "working_rise_ms"}),
     "dns": frozenset({"rtt_ms"}),
     "web": frozenset({"ttfb_ms", "total_ms"}),
@@ -255,10 +255,15 @@ SCORE: Final = Series(
         "r_factor": "float", "mos": "float", "web_mos": "float", "bloat_rise_ms": "float", "bloat_grade": "str",
         "aim_streaming": "float", "aim_gaming": "float", "aim_rtc": "float",
         "profile_sha": "str", "completeness": "float", "validity": "float", "n": "int", "busy": "int",
+        "absent": "str", "timeouts": "str",
     },
     database=HOURS,
 )  # fmt: skip
-"""Every score of a venue's hour, day or week (tag `period`; the time is its start, local midnights as UTC)."""
+"""Every score of a venue's hour, day or week (tag `period`; the time is its start, local midnights as UTC).
+
+`missing` are indicators of the profile without a score; `n` is attempted slots. What is null cannot erase what stood
+there before: `absent` names every other field that is null in this point, and `timeouts` those that are infinite (超时),
+joined with commas. A reader leaves out both."""
 
 VERDICT: Final = Series(
     name="verdict",

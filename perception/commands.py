@@ -4,7 +4,8 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from perception.config import Settings, load
+from perception.config import Profiles, Settings, load, read_profile
 from store.interface import StoreError, StoreMisconfigured
 from store.tables import ConfigError
 
@@ -45,23 +46,37 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _rollup(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Every hour of a window again."""
     from perception.work import rollup
 
     start, end = _window(arguments)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with _progress(console) as progress:
-        task = progress.add_task("rolling up", total=None)
-        hours, rows = asyncio.run(
-            rollup(
-                settings,
-                arguments.config.parent.absolute(),
-                start,
-                end,
-                lambda done, total: progress.update(task, completed=done, total=total),
-            )
-        )
+    console = _console()
+    with _progress(console, "rolling up") as told:
+        hours, rows = asyncio.run(rollup(settings, _profiles(settings, arguments), start, end, told))
     console.print(f"{hours:,} hours rolled up, {rows:,} rows")
     return SUCCESS
+
+
+def _score(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Every score of a window again; under another profile it makes a series beside the old one."""
+    from perception.work import score
+
+    start, end = _window(arguments)
+    profiles = _profiles(settings, arguments)
+    only = [read_profile(name, Path.cwd()) for name in arguments.profile or ()]
+    console = _console()
+    with _progress(console, "scoring") as told:
+        written = asyncio.run(score(settings, profiles, start, end, told, only=only))
+    console.print(f"{written:,} scores")
+    return SUCCESS
+
+
+def _profiles(settings: Settings, arguments: argparse.Namespace) -> Profiles:
+    return Profiles(settings.profiles, arguments.config.parent.absolute())
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _window(arguments: argparse.Namespace) -> tuple[datetime, datetime]:
@@ -74,15 +89,19 @@ def _window(arguments: argparse.Namespace) -> tuple[datetime, datetime]:
     return start, end
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
+@contextmanager
+def _progress(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar where a person looks on; gives what moves it."""
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
-    )
+    ) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     words = parser.add_subparsers(required=True, metavar="COMMAND")
     rollup = words.add_parser("rollup", help="roll up the hours of a window again", allow_abbrev=False)
     rollup.set_defaults(run=_rollup)
-    for word in (rollup,):
+    score = words.add_parser("score", help="score the hours, days and weeks of a window again", allow_abbrev=False)
+    score.set_defaults(run=_score)
+    score.add_argument(
+        "--profile", action="append", metavar="P", help="under this one instead: a name, or a file (.yaml)"
+    )
+    for word in (rollup, score):
         word.add_argument("--config", type=Path, required=True, metavar="FILE")
         word.add_argument("--from", dest="start", type=_when, metavar="T", help="two weeks before --to")
         word.add_argument("--to", dest="end", type=_when, metavar="T", help="its end is not included (now)")

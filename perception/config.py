@@ -9,7 +9,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 
 from perception import profiles
-from perception.rollups.local import Calendar, PlainCalendar
+from perception.calendar import NO_CALENDAR, Calendar
+from perception.calendar import load as read_calendar
 from perception.scoring.profile import Profile
 from store.settings import StoreSettings
 from store.tables import ConfigError, Table, check_files, convert, read_table, with_folder
@@ -91,12 +92,20 @@ class Profiles:
 
 def _profile(name: str, kind: str, folder: Path, network: str) -> Profile:
     try:
-        profile = profiles.load(folder / name) if name.endswith((".yaml", ".yml")) else profiles.named(name)
+        profile = read_profile(name, folder)
     except ConfigError as error:
         raise ConfigError(f"profiles.{kind}: {error}") from None
     if profile.network != network:
         raise ConfigError(f"profiles.{kind}: {name} is for the network {profile.network}, not {network}")
     return profile
+
+
+def read_profile(name: str, folder: Path) -> Profile:
+    """One that comes with Wanggan, or a file (`.yaml`) in `folder`.
+
+    :raises ConfigError: when it cannot be used.
+    """
+    return profiles.load(folder / name) if name.endswith((".yaml", ".yml")) else profiles.named(name)
 
 
 def load(path: Path) -> Settings:
@@ -117,4 +126,4 @@ def load(path: Path) -> Settings:
 
 def calendar(settings: Settings) -> Calendar:
     """:raises ConfigError: when the file cannot be used."""
-    return PlainCalendar()
+    return NO_CALENDAR if settings.calendar_file is None else read_calendar(settings.calendar_file)

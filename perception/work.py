@@ -1,13 +1,15 @@
 """What the commands do once: windows of a store, computed again."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 
 from perception.config import Profiles, Settings, calendar
+from perception.rollups.jobs import Jobs
 from perception.rollups.roll import HOUR_NS
 from perception.rollups.roller import Place, Roller
+from perception.scores.scorer import Scorer
+from perception.scoring.profile import Profile
 from store import register
 from store.interface import Store
 from store.register import microseconds
@@ -31,12 +33,11 @@ async def opened(settings: Settings) -> AsyncIterator[Store]:
         await store.close()
 
 
-def place(settings: Settings, folder: Path) -> Place:
-    """What the hours are computed with; `folder` is that of the configuration.
+def place(settings: Settings, profiles: Profiles) -> Place:
+    """What the hours are computed with.
 
-    :raises ConfigError: when a file that it names cannot be used.
+    :raises ConfigError: when a file that the settings name cannot be used.
     """
-    profiles = Profiles(settings.profiles, folder)
     return Place(register.read(settings.sites), profiles.busy(), calendar(settings))
 
 
@@ -46,13 +47,13 @@ def hours(start: datetime, end: datetime) -> range:
     return range(first, microseconds(end) * 1000, HOUR_NS)
 
 
-async def rollup(settings: Settings, folder: Path, start: datetime, end: datetime, told: Told) -> tuple[int, int]:
+async def rollup(settings: Settings, profiles: Profiles, start: datetime, end: datetime, told: Told) -> tuple[int, int]:
     """Roll up every hour of a window; hours and rows that it made.
 
     :raises ConfigError: when a file cannot be used.
     :raises StoreError: when the store cannot be read or written.
     """
-    found = place(settings, folder)
+    found = place(settings, profiles)
     async with opened(settings) as store:
         roller = Roller(store, found)
         window = hours(start, end)
@@ -62,3 +63,26 @@ async def rollup(settings: Settings, folder: Path, start: datetime, end: datetim
             rows += len(await roller.roll(hour_ns, jobs, until_ns=microseconds(end) * 1000))
             told(done, len(window))
     return len(window), rows
+
+
+async def score(
+    settings: Settings, profiles: Profiles, start: datetime, end: datetime, told: Told, *, only: Sequence[Profile] = ()
+) -> int:
+    """Score every hour, day and week of a window, under the configured profiles or under `only`; points written.
+
+    :raises ConfigError: when a file cannot be used.
+    :raises StoreError: when the store cannot be read or written.
+    """
+    found = place(settings, profiles)
+    window = hours(start, end)
+    async with opened(settings) as store:
+        jobs = await Jobs.load(store, found.roll, window.start, window.stop)
+        scorer = Scorer(store, found.roll, profiles, only=only or None)
+        steps = scorer.steps(window.start, window.stop)
+        written = 0
+        done = 0
+        async for points in scorer.score(window.start, window.stop, jobs):
+            written += points
+            done += 1
+            told(done, steps)
+    return written

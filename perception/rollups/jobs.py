@@ -62,9 +62,21 @@ class Jobs:
                     rows.append(row)
         return cls(sorted(rows, key=lambda row: row.time_ns))
 
+    def role(self, agent: str, target: str) -> str:
+        """The announced one; the target's own name where nobody told any."""
+        return self._roles.get((agent, target), target)
+
+    def agents(self, probe: str) -> frozenset[str]:
+        """Those that had a job of a probe at any time of the window."""
+        return frozenset(
+            identity[0]
+            for identity, words in self._words.items()
+            if identity[1] == probe and any(word.period_s > 0 for word in words)
+        )
+
     def is_gateway(self, agent: str, target: str) -> bool:
-        """By its announced role; by its name where nobody told one."""
-        return self._roles.get((agent, target), target) == "gateway"
+        """Whether a target is the agent's first hop."""
+        return self.role(agent, target) == "gateway"
 
     def expected(self, roll: Roll, start_ns: int, end_ns: int) -> dict[str, dict[Tags, int]]:
         """Slots of [start, end) by probe and rollup series, where the register knows the agent's interface."""

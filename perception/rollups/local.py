@@ -1,40 +1,17 @@
 """Hours as people at a venue live them: local time, busy or not."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import Final, Protocol
-from zoneinfo import ZoneInfo
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-from perception.rollups.roll import LocalHour, Window
+from perception.calendar import Calendar
+from perception.rollups.roll import LocalHour
 from perception.scoring.profile import DAYS, Profile, minutes_of
 from store.register import Roll
 
 STEP_MINUTES: Final = 5
 """An hour is looked at so closely; busy is one that is busy for half of it or more."""
 _STEPS: Final = 60 // STEP_MINUTES
-
-
-class Calendar(Protocol):
-    """Which days are lived as another, and when targets are under repair."""
-
-    def weekday(self, day: date) -> int:
-        """The day of the week that `day` is lived as, 0 is Monday: a holiday is a Sunday, a weekend day that is worked
-        in exchange (调休) is a Monday."""
-
-    def windows(self, target: str, zone: ZoneInfo) -> Sequence[Window]:
-        """A target's maintenance: from and until before, nanoseconds. Times without an offset are of `zone`."""
-
-
-class PlainCalendar:
-    """Without holidays and maintenance."""
-
-    def weekday(self, day: date) -> int:
-        """Its own."""
-        return day.weekday()
-
-    def windows(self, target: str, zone: ZoneInfo) -> Sequence[Window]:
-        """None."""
-        return ()
 
 
 class Clock:

@@ -9,9 +9,10 @@ from typing import Final
 
 from contract.series import ROLLUPS
 from contract.values import VALUES
+from perception.calendar import Calendar
 from perception.rollups import raw
 from perception.rollups.jobs import Jobs
-from perception.rollups.local import Calendar, Clock
+from perception.rollups.local import Clock
 from perception.rollups.roll import HOUR_NS, Facts, Tags, Window, emptied, roll
 from perception.scoring.profile import Profile
 from perception.stored import Row

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perception import profiles
-from perception.rollups.local import PlainCalendar
+from perception.calendar import NO_CALENDAR
 from perception.rollups.roll import HOUR_NS
 from perception.rollups.roller import Place
 from simulator import district
@@ -27,7 +27,7 @@ def place(folder: Path, text: str | None = None) -> Place:
     file = folder / "sites.toml"
     file.write_text(text or district.register(DISTRICT))
     known = {"wifi": profiles.named("wifi-public-2026"), "gov": profiles.named("gov-node-2026")}
-    return Place(register.read(file), known, PlainCalendar())
+    return Place(register.read(file), known, NO_CALENDAR)
 
 
 def measured(hours: float, faults: Sequence[Fault] = ()) -> list[Point]:
