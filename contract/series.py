@@ -262,8 +262,8 @@ SCORE: Final = Series(
 """Every score of a venue's hour, day or week (tag `period`; the time is its start, local midnights as UTC).
 
 `missing` are indicators of the profile without a score; `n` is attempted slots. What is null cannot erase what stood
-there before: `absent` names every other field that is null in this point, and `timeouts` those that are infinite (超时),
-joined with commas. A reader leaves out both."""
+there before: `absent` names every other field that is null in this point, and `timeouts` those that are infinite
+(超时), joined with commas. A reader leaves out both."""
 
 VERDICT: Final = Series(
     name="verdict",
