@@ -60,7 +60,8 @@ test: $(VENV)/.dev apt lint ## everything but the slow suites; installs missing 
 test-long: $(VENV)/.dev apt apt-long ## the slow suites: power cuts in a virtual machine, kill campaigns
 	@$(BIN)/pytest -q -m long $(ARGS)
 
-check: $(VENV)/.dev lint ## format, types, import rules, documentation, the wheel
+check: $(VENV)/.dev lint ## format, types, import rules, dashboards, documentation, the wheel
+	@$(BIN)/python -m grafana.generator --check
 	@$(BIN)/pytest -q tests/test_house.py tests/test_docs.py tests/test_wheel.py
 
 bench: $(VENV)/.dev apt ## the figures of docs/benchmarks.md (one of them: SUITES=ingest)
@@ -70,6 +71,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/mypy --no-error-summary -p grafana.generator
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
 clean: ## remove the virtual environment and what `make up` stored
