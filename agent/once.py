@@ -18,6 +18,7 @@ from agent.probe import NameServer, Progress, Target, ignore
 from agent.probes import PROBES
 from agent.runner import Runner
 from agent.uplinks import Uplinks, UplinkSettings
+from agent.wifi import wireless
 from agent.wifi.watch import Watch, Wifi
 from contract.record import NO_TARGET, Record
 
@@ -109,7 +110,8 @@ def plan(probe: str, settled: Config | None, wish: Wish) -> Plan:
     if wish.interface is not None:
         row["interface"] = wish.interface
     elif "interface" not in row:
-        row["interface"] = (settled.interface if settled else None) or _interface_of(row, targets, resolvers)
+        radio = next(iter(wireless.radios()), None) if needs & {"radio", "lead"} else None
+        row["interface"] = (settled.interface if settled else None) or radio or _interface_of(row, targets, resolvers)
     wifi = settled.wifi if settled else Wifi()
     job = config.make_job(row, f"once {probe}", targets, resolvers)
     config.check_lead(job, wifi, f"once {probe}")

@@ -138,9 +138,9 @@ class Settings(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
         return 0
 
 
-Need = Literal["host", "url", "key", "resolver", "interface", "lead"]
+Need = Literal["host", "url", "key", "resolver", "interface", "radio", "lead"]
 """What a job has to name: a target with a host, with a url, with a key_file, a resolver; an interface that carries
-packets, or a radio that we lead."""
+packets, one that is a radio, or a radio that we lead."""
 
 
 class Probe(NamedTuple):

@@ -149,4 +149,4 @@ def _snr_db(rssi_dbm: float | None, noise_dbm: float | None) -> float | None:
     return rssi_dbm - noise_dbm if rssi_dbm is not None and noise_dbm is not None else None
 
 
-PROBE: Final = Probe(settings=WifiLinkSettings, measure=measure, timeout_s=20.0)
+PROBE: Final = Probe(settings=WifiLinkSettings, measure=measure, timeout_s=20.0, needs=frozenset({"radio"}))

@@ -86,4 +86,4 @@ def _is_own(bss: Bss, where: Link) -> bool:
     return bss.associated or bss.bssid == where.bssid
 
 
-PROBE: Final = Probe(settings=WifiScanSettings, measure=measure, timeout_s=45.0)
+PROBE: Final = Probe(settings=WifiScanSettings, measure=measure, timeout_s=45.0, needs=frozenset({"radio"}))

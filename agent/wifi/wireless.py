@@ -7,6 +7,7 @@ from agent.wifi import lines
 
 FILE: Final = Path("/proc/net/wireless")
 MAX_BYTES: Final = 64 * 1024
+_INTERFACES: Final = Path("/sys/class/net")
 
 
 class Wireless(NamedTuple):
@@ -14,6 +15,12 @@ class Wireless(NamedTuple):
 
     rssi_dbm: float | None = None
     noise_dbm: float | None = None
+
+
+def radios(interfaces: Path = _INTERFACES) -> list[str]:
+    """The interfaces that are radios, by name."""
+    found = (file.parent.name for kind in ("phy80211", "wireless") for file in interfaces.glob(f"*/{kind}"))
+    return sorted(set(found))
 
 
 def read(interface: str) -> Wireless | None:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from agent import command
+from agent import command, once
 from agent.clock import SystemClock
 from agent.config import Job
 from agent.facts import Facts
@@ -310,6 +311,16 @@ async def test_the_method_that_a_job_names_and_no_other(iw: FakeIw) -> None:
     assert await Sampler(method="iw").fails() == "tool_missing"
 
 
+def test_by_hand_the_first_radio_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("lo", "eth0", "wlp3s0/phy80211", "wlan0/wireless", "wlan0/phy80211"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert wireless.radios(tmp_path) == ["wlan0", "wlp3s0"]
+    monkeypatch.setattr(wireless, "radios", lambda: ["wlan7"])
+    assert once.plan("wifi_link", None, once.Wish()).job.interface == "wlan7"
+    assert once.plan("wifi_link", None, once.Wish(interface="lo")).job.interface == "lo"
+    assert once.plan("agent", None, once.Wish()).job.interface != "wlan7"
+
+
 # Ways to fail
 
 
@@ -406,7 +417,9 @@ async def test_a_hanging_iw_delays_nobody_and_leaves_nothing(iw: FakeIw, monkeyp
     await command.run("true", timeout_s=5.0)
     before = descriptors()
     for _ in range(2):
-        records = await once([("wifi_link", name) for name in ("a", "b", "c")] + [("dns", str(n)) for n in range(8)])
+        records = await run_once(
+            [("wifi_link", name) for name in ("a", "b", "c")] + [("dns", str(n)) for n in range(8)]
+        )
         links = [record for record in records if record.probe == "wifi_link"]
         assert [(r.outcome, r.reason) for r in links] == [("invalid", "internal")] * 3
         others = [record for record in records if record.probe == "dns"]
@@ -416,7 +429,7 @@ async def test_a_hanging_iw_delays_nobody_and_leaves_nothing(iw: FakeIw, monkeyp
     assert await left(mark) == []
 
 
-async def once(jobs: list[tuple[str, str]]) -> list[Record]:
+async def run_once(jobs: list[tuple[str, str]]) -> list[Record]:
     records: list[Record] = []
     clock = SystemClock()
     dns = Probe(settings=Settings, measure=answer, timeout_s=5.0)
