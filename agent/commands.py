@@ -1,15 +1,17 @@
-"""`wanggan agent run | once | check-config`."""
+"""`wanggan agent run | once | check-config | install`."""
 
 import argparse
 import asyncio
 import json
 import logging
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from agent import config, once
+from agent import bundle, config, once
 from agent import main as program
 from agent.config import Config, ConfigError
 from agent.probes import PROBES
@@ -22,6 +24,10 @@ USAGE: Final = 2
 
 DEFAULT_CONFIG: Final = Path("/etc/wanggan/agent.toml")
 """What `once` takes when it is there and no other is named."""
+
+UNITS: Final = ("wanggan-agent-wifi.service", "wanggan-agent.service")
+"""Of the profiles: with rights over the radio, and without any."""
+SYSTEMCTL_S: Final = 60
 
 _DRAW_S: Final = 0.25
 _CLEAR_LINE: Final = "\x1b[K"
@@ -110,6 +116,34 @@ def _check(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _install(arguments: argparse.Namespace) -> int:
+    settled = bundle.install(arguments.bundle, arguments.to)
+    file = arguments.to / bundle.CONFIG
+    print(f"{file}: {settled.agent}, {len(settled.jobs)} jobs: installed", file=sys.stderr)
+    if arguments.run:
+        argv = [sys.executable, "-P", "-m", "wanggan", "agent", "run", "--config", str(file)]
+        sys.stderr.flush()
+        os.execv(argv[0], argv)  # noqa: S606 - ourselves
+    return _start(settled) if arguments.start else OK
+
+
+def _start(settled: Config) -> int:
+    """Let the service of this agent's profile start now and at every boot; the other profile's must not run."""
+    wifi = any(job.probe.startswith("wifi_") for job in settled.jobs)
+    unit, other = UNITS if wifi else UNITS[::-1]
+    for words in (["disable", "--now", other], ["enable", unit], ["restart", unit]):
+        try:
+            ended = subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=SYSTEMCTL_S)  # noqa: S603, S607
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"systemctl {' '.join(words)}: {error}", file=sys.stderr)
+            return FAILED
+        if ended.returncode != 0 and words[0] != "disable":
+            print(f"systemctl {' '.join(words)}: {ended.stderr.strip()}", file=sys.stderr)
+            return FAILED
+    print(f"{unit}: started", file=sys.stderr)
+    return OK
+
+
 def _plain(record: Record) -> dict[str, Any]:
     """A Record as it stands on the wire."""
     plain: dict[str, Any] = json.loads(encode(record))
@@ -155,4 +189,14 @@ def _parser() -> argparse.ArgumentParser:
     check = words.add_parser("check-config", help="0 when the file is sound, 2 with the reason when it is not")
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(command=_check)
+
+    install = words.add_parser("install", help="take a bundle of `wanggan fleet enrol`: configuration and keys")
+    install.add_argument("bundle", type=Path, metavar="BUNDLE")
+    install.add_argument(
+        "--to", type=Path, default=DEFAULT_CONFIG.parent, metavar="DIR", help=f"(default: {DEFAULT_CONFIG.parent})"
+    )
+    then = install.add_mutually_exclusive_group()
+    then.add_argument("--start", action="store_true", help="and let the service start, now and at every boot")
+    then.add_argument("--run", action="store_true", help="and run it here until SIGTERM or Ctrl-C")
+    install.set_defaults(command=_install)
     return parser

@@ -24,7 +24,8 @@ class Facts(Struct, kw_only=True):
     reconnects: int = 0
     restarts: int | None = None
     last_exit: str | None = None
-    cert_days_left: float | None = None
+    cert_expires_s: float | None = None
+    """Seconds since 1970; None without a certificate of our own."""
     loop_lag_p95_ms: float | None = None
     """How late the event loop wakes a sleeper, over the last minute."""
     cpu_read: tuple[float, float] | None = None

@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent import health
+from agent import certificate, health
 from agent.clock import SystemClock
 from agent.config import Config
 from agent.facts import Facts
@@ -107,6 +107,7 @@ async def _publishing(
 ) -> AsyncIterator[tuple[Publisher, asyncio.TaskGroup]]:
     """The publisher at work, and the program's one task group; both end with the block, the publisher last."""
     clock = SystemClock()
+    _note_certificate(config, facts)
     outbox = await Outbox.open(Path(config.state), agent=config.agent, limits=config.outbox, clock=clock, facts=facts)
     publisher = Publisher(
         config.mqtt,
@@ -138,6 +139,19 @@ async def _watching(config: Config, submit: Submit, tasks: asyncio.TaskGroup) ->
     finally:
         for task in running:
             await _end(task)
+
+
+def _note_certificate(config: Config, facts: Facts) -> None:
+    """Keep when our certificate ends in `facts`; a near end is a matter for people."""
+    if config.mqtt.cert_file is None:
+        return
+    expires_at = certificate.expires_at(Path(config.mqtt.cert_file))
+    if expires_at is None:
+        log.warning("mqtt.cert_file: %s: cannot tell when it expires", config.mqtt.cert_file)
+        return
+    facts.cert_expires_s = expires_at.timestamp()
+    if (expires_at - datetime.now(UTC)).days < certificate.ALARM_DAYS:
+        log.warning("our certificate expires on %s; enrol this agent again", f"{expires_at:%Y-%m-%d}")
 
 
 def _runner(config: Config, facts: Facts, submit: Submit, watches: dict[str, Watch]) -> Runner:

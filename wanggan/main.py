@@ -25,10 +25,11 @@ class Command(NamedTuple):
 
 COMMANDS: Final[dict[str, Command]] = {
     "up": Command("wanggan.up", "agent,server", "everything on this machine, with a live page: the place to start"),
-    "agent": Command("agent.commands", "agent", "measure: run, once, check-config"),
+    "agent": Command("agent.commands", "agent", "measure: run, once, check-config, install"),
     "reflector": Command("reflector.commands", "reflector", "the target that agents measure against: run"),
     "simulate": Command("simulator.commands", "server", "a virtual fleet with known truth: file, store or live"),
     "score": Command("perception.score", "server", "one JSON object in, its score out: every formula of the report"),
+    "fleet": Command("wanggan.fleet", "agent,server", "who may connect: list, show, init, enrol, revoke"),
     "collector": Command(
         "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
     ),

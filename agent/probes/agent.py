@@ -49,8 +49,13 @@ async def measure(settings: AgentSettings, context: Context) -> Agent:
         temperature_c=_temperature_c(_THERMAL),
         reconnects=facts.reconnects,
         degraded=facts.degraded,
-        cert_days_left=facts.cert_days_left,
+        cert_days_left=_days_left(facts.cert_expires_s, context.clock.wall()),
     )
+
+
+def _days_left(expires_s: float | None, now_s: float) -> float | None:
+    """Below 0 once it has expired."""
+    return None if expires_s is None else (expires_s - now_s) / 86_400
 
 
 def _rss_bytes() -> int | None:
