@@ -75,6 +75,8 @@ class Stream:
         self._reader = reader
         self._idle_s = idle_s
         self._ahead = b""
+        self.taken_bytes = 0
+        """Read so far, heads included."""
 
     async def first_byte(self) -> None:
         """Return when the answer begins."""
@@ -91,6 +93,7 @@ class Stream:
             raise ConnectionResetError("closed in the middle of the answer") from error
         except asyncio.LimitOverrunError as error:
             raise Malformed("a line without end") from error
+        self.taken_bytes += len(line)
         line, self._ahead = self._ahead + line, b""
         return line.rstrip(b"\r\n")
 
@@ -100,7 +103,9 @@ class Stream:
 
     async def _read(self, at_most: int) -> bytes:
         async with asyncio.timeout(self._idle_s):
-            return await self._reader.read(at_most)
+            data = await self._reader.read(at_most)
+        self.taken_bytes += len(data)
+        return data
 
 
 async def read_head(stream: Stream) -> Head:

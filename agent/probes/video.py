@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from agent import control, http1, sockets, tcp
+from agent.gates import Gates
 from agent.player import BUFFER_S, LADDER_MBPS, SEGMENT_S, Player, next_mbps, segment_bytes
 from agent.probe import Context, Failure, Probe, Settings
 from agent.uplink import Uplink
@@ -69,7 +70,11 @@ async def measure(settings: VideoSettings, context: Context) -> Video:
             sock = await tcp.connect(admitted.address, port, context.interface, CONNECT_S)
             reader, writer = await asyncio.open_connection(sock=sock, limit=http1.MAX_HEAD_BYTES)
             try:
-                return await _Session(context, admitted.admitted, settings.duration_s, reader, writer).run()
+                session = _Session(context, admitted.admitted, settings.duration_s, reader, writer)
+                with Gates(context) as gates:
+                    values = await session.run()
+                gates.judge(session.moved_bytes)
+                return values
             finally:
                 writer.transport.abort()
 
@@ -94,6 +99,11 @@ class _Session:
         self._player = Player()
         self._throughputs_mbps: list[float] = []
         self._started_s = context.clock.boot()
+
+    @property
+    def moved_bytes(self) -> int:
+        """Of segments, and of the one that was not waited for."""
+        return self._stream.taken_bytes
 
     async def run(self) -> Video:
         """Ask, play and wait until the time is over.

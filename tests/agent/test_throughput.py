@@ -1,5 +1,6 @@
 """Throughput against the real reflector, over shaped cables and with real faults."""
 
+import contextlib
 import json
 import os
 import signal
@@ -131,6 +132,21 @@ def test_other_peoples_traffic_is_flagged(link: tuple[Namespace, Namespace], tmp
             other.kill()
     assert record["outcome"] == "ok"
     assert "cross_traffic" in record["flags"]
+
+
+def test_a_core_that_others_use_is_our_own_fault(link: tuple[Namespace, Namespace], tmp_path: Path) -> None:
+    here, there = link
+    pinned = ["taskset", "-c", "0"]
+    with reflector(there, tmp_path), contextlib.ExitStack() as burners:
+        for _ in range(2):
+            burner = burners.enter_context(subprocess.Popen([*pinned, sys.executable, "-c", "while True: pass"]))
+            burners.callback(burner.kill)
+        command = here.argv(*pinned, sys.executable, "-m", "agent", "once", *WORDS, "--json")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    record = json.loads(done.stdout)
+    assert (record["outcome"], record["reason"]) == ("invalid", "cpu_limited")
+    assert "of the time for a core" in record["detail"]
+    assert record["values"]["down_mbps"] > 0, "kept, and excluded"
 
 
 def test_a_slot_that_is_taken(link: tuple[Namespace, Namespace], tmp_path: Path) -> None:
