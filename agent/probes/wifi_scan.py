@@ -10,6 +10,7 @@ from agent.wifi import channels, iw, link, scan
 from agent.wifi.channels import Channel
 from agent.wifi.link import Link
 from agent.wifi.scan import Bss
+from agent.wifi.supplicant import Unheard
 from contract.values import WifiScan
 
 FRESH_S: Final = 60.0
@@ -60,18 +61,27 @@ def count(heard: list[Bss], where: Link, own: Channel) -> WifiScan:
 
 
 async def _scan(context: Context) -> list[Bss]:
-    """What a scan hears. When `iw` hangs, the kernel has most often finished: its results are there all the same."""
+    """What a scan hears: the supplicant's, which is the radio's owner and says when it is done; else that of `iw`."""
     context.progress("scanning")
     began_s = context.clock.boot()
+    if context.watch is not None and await context.watch.attached(0):
+        try:
+            ended = await context.watch.scan(iw.SCAN_S)
+        except Unheard as error:
+            raise Failure("internal", str(error)) from error
+        if ended == "busy":
+            raise Failure("busy", "another scan is under way")
+        return await _cached(context, context.clock.boot() - began_s)
     try:
         text = await iw.ask(context.interface, "scan")
-        return _since(text, context.clock.boot() - began_s)
     except Killed as failure:
+        # The kernel has most often finished: its results are there all the same.
         heard = await _cached(context, context.clock.boot() - began_s)
         if not heard:
             raise failure from None
-    context.flags.append("method_fallback")
-    return heard
+        context.flags.append("method_fallback")
+        return heard
+    return _since(text, context.clock.boot() - began_s)
 
 
 async def _cached(context: Context, age_s: float) -> list[Bss]:

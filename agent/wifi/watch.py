@@ -24,6 +24,9 @@ LEAVE_S: Final = 3.0
 EMPTY_SCANS: Final = 2
 """An access point that one scan does not hear may be heard by the next; phones scan again, too."""
 
+_SCANNED: Final = "CTRL-EVENT-SCAN-RESULTS"
+_SCAN_FAILED: Final = "CTRL-EVENT-SCAN-FAILED"
+
 log = logging.getLogger(__name__)
 
 Submit = Callable[[Record, float], None]
@@ -54,6 +57,8 @@ class Watch:
         self._told: WifiJoin | None = None
         """The failure that was recorded last; the supplicant tries again and again, and one record says it."""
         self._silence: str | None = None
+        self._scan: asyncio.Future[str] | None = None
+        """How a scan that we asked for has ended."""
 
     async def run(self) -> None:
         """Listen, and begin again when the supplicant is started again; ends only by cancellation."""
@@ -96,6 +101,28 @@ class Watch:
             await self._leave()
         finally:
             self._led = None
+
+    async def scan(self, timeout_s: float) -> Literal["done", "busy"]:
+        """Have the supplicant look around, which changes nothing else; `busy` while somebody else does.
+
+        :raises Unheard: it does not do it, or not within `timeout_s`.
+        """
+        reply = await self._supplicant.request("SCAN TYPE=ONLY")
+        if reply == "FAIL-BUSY":
+            return "busy"
+        if reply != "OK":
+            raise Unheard(f"wpa_supplicant says {reply[:40]!r} to SCAN")
+        self._scan = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                ended = await self._scan
+        except TimeoutError:
+            raise Unheard(f"wpa_supplicant's scan did not end within {timeout_s:g} s") from None
+        finally:
+            self._scan = None
+        if ended.startswith(_SCAN_FAILED):
+            raise Unheard(f"wpa_supplicant's scan failed: {ended[len(_SCAN_FAILED) :].strip()}")
+        return "done"
 
     async def attached(self, timeout_s: float) -> bool:
         """Whether the supplicant is heard, at once or within `timeout_s`."""
@@ -150,6 +177,8 @@ class Watch:
             self._silence = None
 
     def _on_event(self, event: str, at_s: float) -> None:
+        if self._scan is not None and not self._scan.done() and event.startswith((_SCANNED, _SCAN_FAILED)):
+            self._scan.set_result(event)
         happening = self._association.feed(event, at_s)
         if happening is None:
             return

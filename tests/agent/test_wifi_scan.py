@@ -1,16 +1,23 @@
 """The wifi_scan probe with a fake `iw`: counts of overlapping widths, cached and active, and nobody else's names."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from agent.clock import SystemClock
 from agent.facts import Facts
 from agent.probe import Context, Failure
 from agent.probes import wifi_scan
 from agent.probes.wifi_scan import WifiScanSettings
 from agent.wifi import iw as iw_module
+from agent.wifi.watch import Watch, Wifi
 from contract.values import WifiScan
+from tests.agent.supplicant import Event, Supplicant, supplicant
 from tests.agent.wifi.fake_iw import FLOODS, HANGS, FakeIw, iw
 from tests.agent.wifi.families import text
 from tests.fakes import FakeClock
@@ -18,13 +25,16 @@ from tests.fakes import FakeClock
 __all__ = ["iw"]
 
 
-async def look(flags: list[Any] | None = None, interface: str = "lo", **settings: Any) -> WifiScan:
+async def look(
+    flags: list[Any] | None = None, interface: str = "lo", watch: Watch | None = None, **settings: Any
+) -> WifiScan:
     context = Context(
         agent="a",
         interface=interface,
         clock=FakeClock(),
         facts=Facts(),
         timeout_s=45.0,
+        watch=watch,
         flags=[] if flags is None else flags,
     )
     return await wifi_scan.measure(WifiScanSettings(**settings), context)
@@ -161,6 +171,59 @@ async def test_no_iw(iw: FakeIw) -> None:
 
 async def test_no_such_interface(iw: FakeIw) -> None:
     assert await reason(interface="nowhere0") == "no_interface"
+
+
+# Through the supplicant
+
+
+@asynccontextmanager
+async def watching(folder: Path) -> AsyncIterator[tuple[Supplicant, Watch]]:
+    async with supplicant(folder, "lo") as fake, asyncio.TaskGroup() as tasks:
+        watch = Watch("lo", Wifi(control=str(folder)), SystemClock(), lambda *_: None)
+        running = tasks.create_task(watch.run())
+        assert await watch.attached(10.0)
+        try:
+            yield fake, watch
+        finally:
+            running.cancel()
+
+
+SCANNED = [Event(0.0, "CTRL-EVENT-SCAN-STARTED"), Event(0.1, "CTRL-EVENT-SCAN-RESULTS")]
+FAILED = [Event(0.0, "CTRL-EVENT-SCAN-FAILED ret=-100")]
+
+
+async def test_the_supplicant_scans_and_tells_when_it_is_done(iw: FakeIw, tmp_path: Path) -> None:
+    iw.is_driver("ath9k")
+    iw.says("scan dump", text("ath9k", "scan").replace("last seen: 300 ms", "last seen: 0 ms"))
+    async with watching(tmp_path) as (fake, watch):
+        fake.plays["SCAN TYPE=ONLY"] = SCANNED
+        flags: list[Any] = []
+        assert (await look(flags, watch=watch, active=True)).ap_count == 5
+    assert flags == []
+    assert "scan" not in iw.asked
+
+
+@pytest.mark.parametrize(
+    ("reply", "plays", "why"),
+    [("FAIL-BUSY\n", [], "busy"), ("FAIL\n", [], "internal"), ("OK\n", FAILED, "internal"), ("OK\n", [], "internal")],
+)
+async def test_the_supplicant_does_not_scan(
+    iw: FakeIw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str, plays: list[Event], why: str
+) -> None:
+    monkeypatch.setattr(iw_module, "SCAN_S", 0.3)
+    iw.is_driver("ath9k")
+    async with watching(tmp_path) as (fake, watch):
+        fake.replies["SCAN TYPE=ONLY"] = reply
+        fake.plays["SCAN TYPE=ONLY"] = plays
+        assert await reason(watch=watch, active=True) == why
+    assert "scan" not in iw.asked
+
+
+async def test_a_supplicant_that_is_not_heard_is_not_waited_for(iw: FakeIw, tmp_path: Path) -> None:
+    iw.is_driver("ath9k")
+    iw.says("scan", text("ath9k", "scan").replace("last seen: 300 ms", "last seen: 0 ms"))
+    watch = Watch("lo", Wifi(control=str(tmp_path)), SystemClock(), lambda *_: None)
+    assert (await look(watch=watch, active=True)).ap_count == 5
 
 
 def test_only_an_active_scan_wants_to_be_alone() -> None:
