@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,7 +13,7 @@ from contract import topics
 from contract.codec import PayloadError, decode_status, encode
 from contract.fields import AgentId
 from contract.messages import Ack, BatchId, Job, Status
-from contract.series import JOBS, FieldValue
+from contract.series import JOBS, STATUS, FieldValue
 from store.interface import Store, StoreError, StoreUnavailable
 from store.point import Point
 from store.register import Register
@@ -30,7 +30,7 @@ _Identity = tuple[str, str, str, str, str]
 
 
 class Fleet:
-    """Keeps :attr:`State.agents`, answers births, writes the `jobs` series."""
+    """Keeps :attr:`State.agents`, answers births, writes the series `jobs` and `status`."""
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class Fleet:
         """Of each agent, what the `jobs` series says."""
         self._changed: dict[str, int] = {}
         """Agents whose jobs are to be compared, and the time (ns) of what they announced."""
+        self._repeating: dict[str, int] = {}
+        """Agents whose jobs are to be read back and noted again, with the time (ns)."""
         self._wake = asyncio.Event()
 
     def agent(self, name: str) -> AgentState | None:
@@ -84,6 +86,8 @@ class Fleet:
             return
         if born is None or born.online != status.online:
             log.info("agent %s: %s", name, "online" if status.online else "offline")
+        if agent.registered and (born is None or (born.online, born.session) != (status.online, status.session)):
+            self._note([_presence(name, status, int(self._wall() * 1e6) * 1000)])
         agent.status = status
         agent.status_at = datetime.fromtimestamp(self._wall(), UTC)
         if status.online:
@@ -96,15 +100,21 @@ class Fleet:
             knows = self._register.knows(name)
             if knows and not agent.registered:
                 log.info("agent %s is registered", name)
+                if agent.status is not None:
+                    self._note([_presence(name, agent.status, int(self._wall() * 1e6) * 1000)])
             agent.registered = knows
             self._compare_later(name)
 
     def repeat_jobs(self) -> None:
-        """Note every announced job again: what is written once only, retention takes away after a month."""
+        """Note every job again, also of registered agents that are silent: what is written once only, retention takes
+        away after a month, and then nobody expects anything of them."""
         at_ns = int(self._wall() * 1e6) * 1000
-        for name, jobs in self._announced.items():
-            agent = self._state.agents.get(name)
-            if agent is not None and agent.registered:
+        for name in self._register.roll.agents:
+            jobs = self._announced.get(name)
+            if jobs is None:
+                self._repeating[name] = at_ns
+                self._wake.set()
+            else:
                 self._note([_point(name, job, at_ns, announced=True) for job in jobs.values()])
 
     async def run(self) -> None:
@@ -112,15 +122,26 @@ class Fleet:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            for name in list(self._changed):
-                at_ns = self._changed.pop(name)
-                try:
-                    await self._compare(name, at_ns)
-                except StoreUnavailable:
-                    self._changed.setdefault(name, at_ns)
-                    self._wake.set()
-                    await asyncio.sleep(RETRY_S)
-                    break
+            try:
+                await self._each(self._changed, self._compare)
+                await self._each(self._repeating, self._repeat)
+            except StoreUnavailable:
+                self._wake.set()
+                await asyncio.sleep(RETRY_S)
+
+    async def _each(self, due: dict[str, int], do: Callable[[str, int], Awaitable[None]]) -> None:
+        """:raises StoreUnavailable: when it is away; what was not done is still due."""
+        for name in list(due):
+            at_ns = due.pop(name)
+            try:
+                await do(name, at_ns)
+            except StoreUnavailable:
+                due.setdefault(name, at_ns)
+                raise
+
+    async def _repeat(self, name: str, at_ns: int) -> None:
+        jobs = await self._stored_jobs(name)
+        self._note([_point(name, job, at_ns, announced=True) for job in jobs.values()])
 
     def _answer_birth(self, name: str, agent: AgentState, status: Status) -> None:
         last = agent.last_stored
@@ -183,6 +204,11 @@ def _identity(job: Job) -> _Identity:
 
 def _point(agent: str, job: Job, time_ns: int, *, announced: bool) -> Point:
     return Point(JOBS.name, (agent, *_identity(job)), time_ns, (job.role, job.period_s, int(announced)))
+
+
+def _presence(agent: str, status: Status, time_ns: int) -> Point:
+    fields = (int(status.online), status.session, status.version, str(status.outbox), status.config_version)
+    return Point(STATUS.name, (agent,), time_ns, fields)
 
 
 def _job(tags: dict[str, str], fields: dict[str, FieldValue]) -> Job:

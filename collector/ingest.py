@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from collector.state import State
 from contract import topics
 from contract.codec import Decoded, PayloadError, Refused, decode_batch, encode
 from contract.messages import Ack, BatchId
-from contract.series import COLLECTOR
+from contract.series import COLLECTOR, TOUCHED
 from contract.vocabulary import Later, Rejection
 from store.interface import Refusal, Store, StoreError, StoreLimit, StoreMisconfigured, StoreUnavailable
 from store.point import Point
@@ -43,6 +43,9 @@ WRITERS: Final = 2
 MAX_OWN: Final = 10_000
 """Points of our own that wait for the store."""
 MAX_LAGS: Final = 100_000
+HOUR_S: Final = 3600
+ROLLED_S: Final = 240
+"""Perception rolls an hour up five minutes after its end; what comes a minute before is told as late, to be sure."""
 _ONCE: Final = b'"started_at"'
 """Stands once in every record: counts records without decoding them."""
 
@@ -245,7 +248,10 @@ class Ingest:
             first.append(len(points))
             points += delivery.points
         if points:
-            for refusal in await self._write(points):
+            for refusal in await self._write(points + self._touched(points)):
+                if refusal.place >= len(points):
+                    log.error("the store refuses a point of our own: %s", refusal.message)
+                    continue
                 number = bisect_right(first, refusal.place) - 1
                 self._refuse(group[number], refusal.place - first[number], refusal)
             if self._state.alarm("store_limit", None):
@@ -259,6 +265,18 @@ class Ingest:
             self._held.put_nowait((time.monotonic() + self._store.ack_hold_s, outages, group))
         else:
             self._answer(group)
+
+    def _touched(self, points: list[Point]) -> list[Point]:
+        """Which agents' hours, rolled up before, get records now: stored with them, so that none is forgotten."""
+        now_s = self._wall()
+        rolled_ns = int((now_s - ROLLED_S) // HOUR_S) * HOUR_S * 10**9
+        late = Counter(
+            (point.tags[0], point.time_ns // (HOUR_S * 10**9)) for point in points if point.time_ns < rolled_ns
+        )
+        return [
+            Point(TOUCHED.name, (agent,), hour * HOUR_S * 10**9, (records, now_s))
+            for (agent, hour), records in late.items()
+        ]
 
     def _opened(self, delivery: Delivery) -> bool:
         """Whether it was opened. One that breaks our own code goes unanswered, and takes no other with it."""

@@ -122,8 +122,9 @@ FLEET: Final = Series(
 """Every registered agent and minute. A query cannot see what is not there: this is where silence is seen.
 `silent_s`: since its newest record, null when it never sent one; `completeness`: of the last whole hour."""
 
-TOUCHED: Final = Series(name="touched", tags=("agent",), fields={"records": "int"})
-"""An hour (its start is the time) of an agent that received records after it had been rolled up."""
+TOUCHED: Final = Series(name="touched", tags=("agent",), fields={"records": "int", "at_s": "float"})
+"""An hour (its start is the time) of an agent that received records after it had been rolled up; written with them.
+`at_s` is when, seconds since 1970, by the collector's clock: it tells a second time from the first."""
 
 METRICS: Final[dict[str, tuple[str, ...]]] = {
     "latency": (

@@ -1,5 +1,6 @@
 """Births, wills and announced jobs."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +53,7 @@ class Lab:
         at_ns = self.fleet._changed.pop(name, None)
         if at_ns is not None:
             await self.fleet._compare(name, at_ns)
-        found = [(point.tags[1:3], point.time_ns, point.fields) for point in self.points]
+        found = [(point.tags[1:3], point.time_ns, point.fields) for point in self.points if point.series == "jobs"]
         self.points.clear()
         return found
 
@@ -153,7 +154,8 @@ async def test_announced_jobs_are_repeated_before_retention_takes_them(tmp_path:
     lab.fleet.take_status(AGENT, encode(status(1, online=False)))
     lab.fleet.repeat_jobs()
     at_ns = int(lab.time) * 10**9
-    assert [(point.time_ns, point.fields[2]) for point in lab.points] == [(at_ns, 1), (at_ns, 1)]
+    jobs = [(point.time_ns, point.fields[2]) for point in lab.points if point.series == "jobs"]
+    assert jobs == [(at_ns, 1), (at_ns, 1)]
 
 
 async def test_an_unregistered_agents_jobs_are_written_when_it_is_registered(tmp_path: Path) -> None:
@@ -200,6 +202,39 @@ async def test_a_store_that_is_away_is_asked_again(tmp_path: Path) -> None:
     lab.fleet.take_status(AGENT, encode(status(1, LATENCY)))
     with pytest.raises(StoreUnavailable):
         await lab.compare()
+
+
+def test_births_and_wills_are_noted_once(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    for session, online, second in ((1, True, 0), (1, True, 5), (1, False, 9), (2, True, 10)):
+        lab.time = 1_795_000_000.0 + second
+        lab.fleet.take_status(AGENT, encode(status(session, LATENCY, online=online)))
+    lab.fleet.take_status(AGENT, encode(status(1, LATENCY, online=False)))  # of a session that is over
+    lab.fleet.take_status("stranger", encode(status(1, LATENCY)))
+    told = [(p.tags, p.time_ns // 10**9 - 1_795_000_000, p.fields[:2]) for p in lab.points if p.series == "status"]
+    assert told == [((AGENT,), 0, (1, 1)), ((AGENT,), 9, (0, 1)), ((AGENT,), 10, (1, 2))]
+
+
+async def test_jobs_of_a_silent_agent_are_repeated_too(tmp_path: Path) -> None:
+    """After a restart of the collector, and without a birth: else nobody expects anything of it after a month."""
+    store = SqliteStore(tmp_path / "store.db")
+    await store.ensure()
+    lab = Lab(tmp_path, store)
+    lab.fleet.take_status(AGENT, encode(status(1, LATENCY, DNS)))
+    lab.fleet._changed.clear()
+    await lab.fleet._compare(AGENT, time.time_ns())
+    await store.write(lab.points)
+
+    again = Lab(tmp_path, store)
+    again.fleet.repeat_jobs()
+    task = asyncio.create_task(again.fleet.run())
+    await until(lambda: len(again.points) == 2)
+    task.cancel()
+    assert {(p.tags[1], p.time_ns, p.fields[2]) for p in again.points} == {
+        ("latency", 1_795_000_000 * 10**9, 1),
+        ("dns", 1_795_000_000 * 10**9, 1),
+    }
+    await store.close()
 
 
 async def test_through_the_broker(tmp_path: Path, mosquitto: Mosquitto) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -73,6 +73,22 @@ async def test_a_batch_is_stored_and_answered(tmp_path: Path, mosquitto: Mosquit
 
         await agent.send(7, batch(7, [record() for _ in range(10)]))
         assert (await agent.answer(7)).stored == 10, "an answer that was lost is given again"
+
+
+async def test_hours_that_were_rolled_up_are_told_with_the_records(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    store = RecordingStore()
+    hour_s = int(time.time()) // 3600 * 3600
+    late = [record(slot=datetime.fromtimestamp(hour_s - 86_400 + second, UTC)) for second in (0, 1, 3599, 3600)]
+    async with running(tmp_path, mosquitto.port, store), box(mosquitto.port) as agent:
+        await agent.send(1, batch(1, [*late, record()]))
+        assert (await agent.answer(1)).stored == 5
+        told = [(tags, time_ns // 10**9 - hour_s, fields[0]) for tags, time_ns, fields in store.of("touched")]
+        assert sorted(told) == [((AGENT,), -86_400, 3), ((AGENT,), -82_800, 1)]
+        assert all(abs(float(fields[1] or 0) - time.time()) < 60 for _, _, fields in store.of("touched"))
+        assert store.writes == [7], "in one write: none without the other"
+        await agent.send(2, batch(2, [record()]))
+        await agent.answer(2)
+        assert len(store.of("touched")) == 2
 
 
 async def test_no_answer_before_the_store_has_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
