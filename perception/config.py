@@ -6,12 +6,14 @@ Relative file names are relative to the configuration file.
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from perception import profiles
 from perception.calendar import NO_CALENDAR, Calendar
 from perception.calendar import load as read_calendar
 from perception.scoring.profile import Profile
+from perception.week import Week
+from store.register import Names
 from store.settings import StoreSettings
 from store.tables import ConfigError, Table, check_files, convert, read_table, with_folder
 
@@ -33,6 +35,11 @@ class ProfileSettings(Table):
     gov: Annotated[list[str], Field(min_length=1)] = [_BY_KIND["gov"]]
 
 
+def _is_week(text: str) -> str:
+    Week.parse(text)
+    return text
+
+
 class ReportSettings(Table):
     """The weekly report."""
 
@@ -42,6 +49,14 @@ class ReportSettings(Table):
     """Made when it is missing."""
     languages: Annotated[list[Language], Field(min_length=1)] = ["zh"]
     formats: Annotated[list[Format], Field(min_length=1)] = ["html", "pdf", "docx", "xlsx"]
+    district: Names = Names(zh="本区", en="The district")
+    """In the report's title."""
+    author: Names = Names(zh="未登记", en="not registered")
+    """Who prepares it (编制单位)."""
+    measures_file: File | None = None
+    """What is being done about shortfalls (整改措施)."""
+    baseline: Annotated[str, AfterValidator(_is_week)] | None = None
+    """A week that scores are compared with for good, like 2026-W40."""
 
     @field_validator("languages", "formats")
     @classmethod
@@ -120,7 +135,7 @@ def load(path: Path) -> Settings:
     if isinstance(report, dict) and isinstance(report.setdefault("folder", "reports"), str):
         report["folder"] = str(folder / report["folder"])
     settings = convert(Settings, table, path)
-    check_files({"store": settings.store}, path)
+    check_files({"store": settings.store, "report": settings.report}, path)
     return settings
 
 

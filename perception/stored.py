@@ -134,7 +134,7 @@ class Row:
             time_ns=time_ns,
             **labels,
             **counts,
-            reasons=_counted(fields.get("reasons") or ""),
+            reasons=counted(fields.get("reasons") or ""),
             metrics={name: _metric(probe, name, fields, failed) for name in metrics},
             extra={
                 name: cast(int, fields[name])
@@ -255,7 +255,8 @@ def timeout(p: float, n: int, failures: int) -> bool:
     return failures > 0 and math.ceil(p * (n + failures) - 1e-9) > n
 
 
-def _counted(reasons: str) -> dict[str, int]:
+def counted(reasons: str) -> dict[str, int]:
+    """The field `reasons` taken apart."""
     pairs = (part.rpartition("=") for part in reasons.split(",") if part)
     return {name: int(count) for name, _, count in pairs}
 

@@ -166,6 +166,8 @@ class Roll:
         self.venues = {slug: venue.model_copy(update={"slug": slug}) for slug, venue in sites.venues.items()}
         self.spans: dict[tuple[str, str], list[Span]] = {}
         self.agents = frozenset(site.agent for site in sites.sites)
+        self.contracts: dict[tuple[str, str], list[tuple[Span, Contract]]] = {}
+        """What was promised, by venue and network."""
         self.zone = zone = ZoneInfo(sites.timezone)
         """Local time of all venues."""
         places: dict[tuple[str, str], list[tuple[Span, int]]] = {}
@@ -182,6 +184,7 @@ class Roll:
                         "one interface stands in one place at a time; end the first with `to`"
                     )
             places[site.agent, site.interface].append((span, i))
+            self.contracts.setdefault((site.venue, site.network), []).append((span, site.contract))
         for key, spans in places.items():
             # The newest first: nearly every record is about where the box is now.
             self.spans[key] = sorted((span for span, _ in spans), reverse=True)

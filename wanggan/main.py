@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "collector": Command(
         "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
     ),
+    "report": Command("perception.report.commands", "report", "the weekly perception report: weekly"),
     "perception": Command("perception.commands", "server", "hours, scores and verdicts: run, rollup, score"),
 }
 
