@@ -102,8 +102,14 @@ def _names(names: tuple[str, ...]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _scores(which: str, period: str = "day") -> str:
-    return f'FROM "score" WHERE {which} AND "period" = \'{period}\' AND $timeFilter'
+def _scores(which: str, period: str = "day", value: str = "ppi") -> str:
+    """Where `value` is what the newest run found, and not what an older one left where there is none any more."""
+    known = f" AND {_known(value)}" if value else ""
+    return f'FROM "score" WHERE {which} AND "period" = \'{period}\'{known} AND $timeFilter'
+
+
+def _known(value: str) -> str:
+    return f'"absent" !~ /\\b{value}\\b/'
 
 
 def _last(columns: str, inner: str, source: str, where: str, by: tuple[str, ...]) -> str:
@@ -136,7 +142,7 @@ def _collector(select: str) -> Query:
 
 
 def _window(metric: str, who: str, when: str) -> Query:
-    where = f"{WHO[who]} AND {_WIFI} AND \"period\" = 'day' AND {WHEN[when]}"
+    where = f"{WHO[who]} AND {_WIFI} AND \"period\" = 'day' AND {_known(metric)} AND {WHEN[when]}"
     return Query(HOURS, f'SELECT mean("{metric}") AS "{metric}" FROM "score" WHERE {where} {_TZ}')
 
 
@@ -159,7 +165,7 @@ QUERIES: Final[dict[str, Query]] = {
     "wall.complete": Query(
         HOURS,
         'SELECT mean("completeness") AS "completeness" FROM (SELECT last("completeness") AS "completeness" '
-        f'{_scores(_NETWORK)} GROUP BY "venue")',
+        f'{_scores(_NETWORK, value="completeness")} GROUP BY "venue")',
     ),
     "wall.scores": Query(
         HOURS,
@@ -211,7 +217,9 @@ QUERIES: Final[dict[str, Query]] = {
     "wall.segments": Query(HOURS, f'SELECT "segment" FROM "verdict" WHERE {_NETWORK} AND $timeFilter GROUP BY "venue"'),
     # -- Venue detail
     "venue.index": Query(HOURS, f'SELECT last("ppi") AS "ppi" {_scores(_VENUE)} GROUP BY "profile"'),
-    "venue.complete": Query(HOURS, f'SELECT last("completeness") AS "completeness" {_scores(_VENUE)}'),
+    "venue.complete": Query(
+        HOURS, f'SELECT last("completeness") AS "completeness" {_scores(_VENUE, value="completeness")}'
+    ),
     "venue.silent": Query(
         RAW, f'SELECT last("silent_s") AS "silent_s" FROM "fleet" WHERE {_VENUE} AND {RECENT} GROUP BY "agent"'
     ),
@@ -224,13 +232,13 @@ QUERIES: Final[dict[str, Query]] = {
     "venue.course": Query(
         HOURS,
         'SELECT mean("ppi") AS "ppi", mean("coverage") AS "coverage", mean("quality") AS "quality", '
-        f'mean("service") AS "service" {_scores(_VENUE, "hour")} GROUP BY time($__interval) fill(none)',
+        f'mean("service") AS "service" {_scores(_VENUE, "hour", "")} GROUP BY time($__interval) fill(none)',
     ),
     "venue.terms": Query(
         HOURS,
         "SELECT "
         + ", ".join(f'last("{name}_score") AS "{name}_score"' for name in INDICATOR_SCORES)
-        + f" {_scores(_VENUE)}",
+        + f" {_scores(_VENUE, value='')}",
     ),
     "venue.items": Query(HOURS, f'SELECT {_names(ITEM_STATES)} FROM "verdict" WHERE {_VENUE} AND $timeFilter'),
     "venue.success": Query(
@@ -280,7 +288,7 @@ QUERIES: Final[dict[str, Query]] = {
     "upgrade.busy": Query(
         HOURS,
         'SELECT mean("down_busy_mbps") AS "down_busy_mbps", mean("down_idle_mbps") AS "down_idle_mbps" '
-        f"{_scores(WHO['venue'])} GROUP BY time(1d) fill(none) {_TZ}",
+        f"{_scores(WHO['venue'], value='down_mbps')} GROUP BY time(1d) fill(none) {_TZ}",
     ),
     # -- Government network
     "gov.index": Query(
@@ -297,7 +305,8 @@ QUERIES: Final[dict[str, Query]] = {
     **{
         f"gov.{name}": Query(
             HOURS,
-            f'SELECT mean("{name}") AS "{name}" {_scores(_GOV, "hour")} GROUP BY time($__interval), "venue" fill(none)',
+            f'SELECT mean("{name}") AS "{name}" {_scores(_GOV, "hour", name)} '
+            'GROUP BY time($__interval), "venue" fill(none)',
         )
         for name in ("availability_ratio", "rtt_p50_ms", "loss_ratio", "rt_pdv_p95_ms")
     },
@@ -305,7 +314,7 @@ QUERIES: Final[dict[str, Query]] = {
         HOURS,
         'SELECT "venue", "down_busy_mbps", "down_idle_mbps", "up_busy_mbps", "up_idle_mbps" FROM '
         '(SELECT last("down_mbps") AS "down_mbps", "down_busy_mbps", "down_idle_mbps", "up_busy_mbps", "up_idle_mbps" '
-        f'{_scores(_GOV)} GROUP BY "venue")',
+        f'{_scores(_GOV, value="down_mbps")} GROUP BY "venue")',
         "table",
     ),
     "gov.segments": Query(
@@ -455,16 +464,16 @@ QUERIES: Final[dict[str, Query]] = {
 VARIABLES: Final[dict[str, Query]] = {
     "venue": Query(
         HOURS,
-        f'SELECT DISTINCT("venue") AS "venue" FROM (SELECT "n", "venue" {_scores(_NETWORK)})',
+        f'SELECT DISTINCT("venue") AS "venue" FROM (SELECT "n", "venue" {_scores(_NETWORK, value="")})',
     ),
     "controls": Query(
         HOURS,
         """SELECT DISTINCT("venue") AS "venue" FROM (SELECT "n", "venue" """
-        f"{_scores(_WIFI)})",
+        f"{_scores(_WIFI, value='')})",
     ),
     "profile": Query(
         HOURS,
-        f'SELECT DISTINCT("profile") AS "profile" FROM (SELECT "n", "profile" {_scores(_NETWORK)})',
+        f'SELECT DISTINCT("profile") AS "profile" FROM (SELECT "n", "profile" {_scores(_NETWORK, value="")})',
     ),
     "agent": Query(
         RAW,
@@ -483,7 +492,7 @@ VARIABLES: Final[dict[str, Query]] = {
 def _watched(select: str, source: str, minutes: int, by: str, where: str = "") -> str:
     """A rule's query: its own window and no variable, for Grafana's versions do not agree on a `$` in a rule."""
     condition = f"{where} AND " if where else ""
-    return f'SELECT {select} FROM "{source}" WHERE {condition}time > now() - {minutes}m GROUP BY {by}'
+    return f'SELECT {select} FROM "{source}" WHERE {condition}time > now() - {minutes}m AND time <= now() GROUP BY {by}'
 
 
 _PATH: Final = ("venue", "network", "target")
@@ -514,7 +523,8 @@ ALERTS: Final[dict[str, Query]] = {
         HOURS,
         # Blocks of three hours, so that one hour without a busy test is no drop; the newest beside the week's mean.
         'SELECT last("ppi") - mean("ppi") AS "change" FROM (SELECT mean("ppi") AS "ppi" FROM "score" '
-        'WHERE "period" = \'hour\' AND time > now() - 7d GROUP BY time(3h), "venue", "network", "profile" fill(none)) '
+        f'WHERE "period" = \'hour\' AND {_known("ppi")} AND time > now() - 7d AND time <= now() '
+        'GROUP BY time(3h), "venue", "network", "profile" fill(none)) '
         'GROUP BY "venue", "network", "profile"',
     ),
     "loss-wifi": Query(
