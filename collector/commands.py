@@ -7,11 +7,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from collector.config import Settings, load
 from store.interface import StoreError, StoreMisconfigured
 from store.tables import ConfigError
+
+if TYPE_CHECKING:
+    from store.settings import InfluxSettings
 
 SUCCESS: Final = 0
 FAILED: Final = 1
@@ -27,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
         stream=sys.stderr,
     )
     try:
-        settings = load(arguments.config)
+        settings = load(arguments.config, store_files=arguments.run is not _init)
         code: int = arguments.run(settings, arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -76,11 +79,14 @@ def _check(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _init(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Make what the store needs: file or database, tables, retention."""
+    """Make what the store needs: file or database, tables, retention, identities."""
 
     async def ensure() -> None:
-        from store.settings import open_store
+        from store.settings import InfluxSettings, open_store
 
+        if isinstance(settings.store, InfluxSettings) and settings.store.server == "influxdb":
+            for made in await _prepared(settings.store, arguments):
+                print(f"store: {made}")
         store = open_store(settings.store)
         try:
             await store.ensure()
@@ -95,6 +101,27 @@ def _init(settings: Settings, arguments: argparse.Namespace) -> int:
         return FAILED
     print(f"store: ready ({settings.store.engine})")
     return code
+
+
+async def _prepared(settings: "InfluxSettings", arguments: argparse.Namespace) -> list[str]:
+    """What an administrator does, with an administrator's identity where one is given."""
+    from store.administration import Administration, Identity
+
+    own = settings.token_file or settings.password_file
+    identities = []
+    if arguments.admin_token_file or arguments.admin_user:
+        if own is None:
+            raise ConfigError(f"{arguments.config}: store.token_file: missing; name the file that is to be made")
+        name = settings.user or "wanggan"
+        reader = arguments.read_secret_file or own.with_name(f"read.{own.name}")
+        identities = [Identity("write", name, own), Identity("read", f"{name}-read", reader)]
+    async with Administration(
+        settings,
+        token_file=arguments.admin_token_file,
+        user=arguments.admin_user,
+        password_file=arguments.admin_password_file,
+    ) as administration:
+        return await administration.prepare(identities)
 
 
 def _list(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -146,8 +173,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", type=Path, metavar="FILE")
     check.set_defaults(run=_check)
 
-    init = words.add_parser("init", help="make the database of FILE, its tables and retention", allow_abbrev=False)
+    init = words.add_parser(
+        "init", help="make the databases of FILE, retention, and two identities", allow_abbrev=False
+    )
     init.add_argument("config", type=Path, metavar="FILE")
+    init.add_argument("--admin-token-file", type=Path, metavar="FILE", help="InfluxDB 2 and 3: an operator's token")
+    init.add_argument("--admin-user", metavar="NAME", help="InfluxDB 1 that asks for users: an administrator")
+    init.add_argument("--admin-password-file", type=Path, metavar="FILE", help="and the file with his password")
+    init.add_argument(
+        "--read-secret-file", type=Path, metavar="FILE", help="what may only read gets its secret here (Grafana)"
+    )
     init.set_defaults(run=_init)
 
     letters = words.add_parser("dead-letters", help="what was refused for good: list, replay", allow_abbrev=False)

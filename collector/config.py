@@ -115,12 +115,15 @@ class Settings(Table):
     limits: Limits = Limits()
 
 
-def load(path: Path) -> Settings:
+def load(path: Path, *, store_files: bool = True) -> Settings:
     """Read and check a configuration, and that the files it names can be read.
 
+    :param store_files: False before `collector init`, which makes the store's secrets.
     :raises ConfigError: for anything that is wrong with it.
     """
     table = with_folder(read_table(path), path.parent.absolute(), {"state": "state", "register": "sites.toml"})
     settings = convert(Settings, table, path)
-    check_files({"mqtt": settings.mqtt, "store": settings.store, "web.login": settings.web.login}, path)
+    check_files({"mqtt": settings.mqtt, "web.login": settings.web.login}, path)
+    if store_files:
+        check_files({"store": settings.store}, path)
     return settings

@@ -61,6 +61,17 @@ class InfluxSettings(_Settings):
     ack_hold_s: Annotated[float, Field(ge=0, le=300)] | None = None
     """Null: 10 for `victoriametrics`, else 0."""
 
+    @property
+    def databases(self) -> tuple[str, str]:
+        """Of raw points, and of what is computed from them."""
+        return self.database, self.hours_database or f"{self.database}_1h"
+
+    @property
+    def buckets(self) -> tuple[str, str]:
+        """The same, as 2.x calls them."""
+        raw, hours = self.databases
+        return self.bucket or raw, self.hours_bucket or hours
+
     @field_validator("url")
     @classmethod
     def _plain_url(cls, url: str) -> str:
@@ -109,10 +120,10 @@ def open_store(settings: SqliteSettings | InfluxSettings) -> Store:
         org=settings.org,
         bucket=settings.bucket,
         hours_bucket=settings.hours_bucket,
-        token=_secret("token_file", settings.token_file),
+        token=secret("token_file", settings.token_file),
         user=settings.user,
-        password=_secret("password_file", settings.password_file),
-        tls=_trust(settings.ca_file),
+        password=secret("password_file", settings.password_file),
+        tls=trust(settings.ca_file),
         compress=settings.compress,
         timeout_s=settings.timeout_s,
         ack_hold_s=hold_s,
@@ -121,7 +132,11 @@ def open_store(settings: SqliteSettings | InfluxSettings) -> Store:
     )
 
 
-def _secret(key: str, path: Path | None) -> str | None:
+def secret(key: str, path: Path | None) -> str | None:
+    """What the file `path` of `store.<key>` holds; None where none is named.
+
+    :raises StoreMisconfigured: when it cannot be read, or is no single line.
+    """
     if path is None:
         return None
     try:
@@ -133,7 +148,11 @@ def _secret(key: str, path: Path | None) -> str | None:
     return secret
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext | None:
+def trust(ca_file: Path | None) -> ssl.SSLContext | None:
+    """Verified TLS with these certificates; None where none are named: the system's.
+
+    :raises StoreMisconfigured: when they cannot be used.
+    """
     if ca_file is None:
         return None
     try:

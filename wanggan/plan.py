@@ -43,16 +43,20 @@ class Plan(NamedTuple):
     resolvers: Sequence[str]
     public: Sequence[str]
     """Names of :data:`PUBLIC_SITES`."""
+    radio: str | None = None
+    """An interface that is on Wi-Fi."""
 
     @property
     def interfaces(self) -> list[str]:
-        return [LOOPBACK, *([self.gateway.interface] if self.gateway else [])]
+        used = [LOOPBACK, self.gateway.interface if self.gateway else None, self.radio]
+        return list(dict.fromkeys(name for name in used if name is not None))
 
     def describe(self) -> list[str]:
         """For people, one thing each."""
         return [
             "the reflector on this machine",
             *([f"the gateway {self.gateway.address} ({self.gateway.interface})"] if self.gateway else []),
+            *([f"the Wi-Fi link of {self.radio}"] if self.radio else []),
             *(f"the resolver {address}" for address in self.resolvers),
             *(PUBLIC_SITES[name] for name in self.public),
         ]
@@ -107,6 +111,8 @@ def agent_configuration(plan: Plan, broker_port: int, state: str, password_file:
     if plan.gateway:
         targets["gateway"] = {"role": "gateway", "host": plan.gateway.address}
         jobs.append({"probe": "latency", "target": "gateway", "interface": uplink, **train})
+    if plan.radio:
+        jobs.append({"probe": "wifi_link", "interface": plan.radio, "timeout_s": PERIOD_S})
     for name in plan.public:
         targets[name] = {"role": "internet", "host": PUBLIC_SITES[name]}
         jobs.append({"probe": "latency", "target": name, "interface": uplink, **train})

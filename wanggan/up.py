@@ -183,10 +183,13 @@ class Tree:
 
 
 async def _plan(options: Options) -> Plan:
+    from agent.wifi import wireless
+
     gateway = None if options.local_only else network.default_gateway()
     # Without a way out, resolvers elsewhere would only show our own lack of a network.
     resolvers = [] if options.local_only else [r for r in network.resolvers() if gateway or ip_address(r).is_loopback]
-    return Plan(network.free_port(), network.free_port(), gateway, resolvers, await reachable(gateway))
+    radio = None if options.local_only else wireless.associated()
+    return Plan(network.free_port(), network.free_port(), gateway, resolvers, await reachable(gateway), radio)
 
 
 async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, port: int) -> Path:

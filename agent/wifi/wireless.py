@@ -23,6 +23,11 @@ def radios(interfaces: Path = _INTERFACES) -> list[str]:
     return sorted(set(found))
 
 
+def associated() -> str | None:
+    """The first radio with a row."""
+    return next((name for name in radios() if read(name) is not None), None)
+
+
 def read(interface: str) -> Wireless | None:
     """The row of `interface`; None without one: most drivers have it only while they are associated."""
     try:

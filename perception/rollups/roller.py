@@ -10,12 +10,14 @@ from typing import Final
 from contract.series import ROLLUPS
 from contract.values import VALUES
 from perception.calendar import Calendar
-from perception.rollups import raw
+from perception.rollups import raw, target_down
 from perception.rollups.jobs import Jobs
 from perception.rollups.local import Clock
+from perception.rollups.raw import Raw
 from perception.rollups.roll import HOUR_NS, Facts, Tags, Window, emptied, roll
-from perception.scoring.profile import Profile
+from perception.scoring.profile import Profile, Verdict
 from perception.stored import Row
+from perception.stored import read as read_rows
 from store.interface import Store, StoreError
 from store.point import Point
 from store.register import Roll, microseconds
@@ -94,17 +96,40 @@ class Roller:
             maintenance=self._maintenance,
             is_gateway=jobs.is_gateway,
         )
+        seen, away = await self._away(hour_ns, jobs, agent)
         rows: list[Row] = []
         for probe in VALUES:
-            points = await self._probe(probe, facts, agent)
+            found = seen.pop(probe, None)
+            if found is None:
+                found = await raw.read(self._store, probe, hour_ns, end_ns, agent=agent)
+            if probe in target_down.RELABELLED:
+                found = target_down.relabelled(found, away)
+            points = await self._points(probe, found, facts, agent)
             await self._write(points)
             rows += map(Row.of, points)
         return rows
 
-    async def _probe(self, probe: str, facts: Facts, agent: str | None) -> list[Point]:
+    async def _away(
+        self, hour_ns: int, jobs: Jobs, agent: str | None
+    ) -> tuple[dict[str, Raw], frozenset[tuple[str, str]]]:
+        """Agents' targets that are away for everybody, and the rows that tell it. Of one agent's late records the other
+        agents' hours are taken as they stand."""
+        end_ns = hour_ns + HOUR_NS
+        found, sights = {}, []
+        for probe in target_down.PROBES:
+            found[probe] = await raw.read(self._store, probe, hour_ns, end_ns, agent=agent)
+            sights.append(target_down.seen(found[probe]))
+            if agent is not None:
+                stood = read_rows(self._store, probe, hour_ns, end_ns, metrics=())
+                sights.append(target_down.seen_in([row async for row in stood if row.agent != agent]))
+        return found, target_down.find(target_down.added(sights), jobs.role, self._limits)
+
+    def _limits(self, network: str) -> Verdict | None:
+        profile = self.place.profiles.get(network)
+        return None if profile is None else profile.verdict
+
+    async def _points(self, probe: str, found: Raw, facts: Facts, agent: str | None) -> list[Point]:
         """The new rows of a probe, and emptied ones for series that a former run found and this one did not."""
-        end_ns = facts.hour_ns + HOUR_NS
-        found = await raw.read(self._store, probe, facts.hour_ns, end_ns, agent=agent)
         points = await asyncio.to_thread(roll, probe, found, facts)
         made = {point.tags for point in points}
         gone = await self._standing(probe, facts.hour_ns, agent) - made

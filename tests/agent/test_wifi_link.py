@@ -315,7 +315,13 @@ def test_by_hand_the_first_radio_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
     for folder in ("lo", "eth0", "wlp3s0/phy80211", "wlan0/wireless", "wlan0/phy80211"):
         (tmp_path / folder).mkdir(parents=True)
     assert wireless.radios(tmp_path) == ["wlan0", "wlp3s0"]
+    rows = tmp_path / "wireless"
+    rows.write_text(text("wext", "wireless"))
+    monkeypatch.setattr(wireless, "FILE", rows)
+    monkeypatch.setattr(wireless, "radios", lambda: ["p2p0", "wlan0"])
+    assert wireless.associated() == "wlan0"
     monkeypatch.setattr(wireless, "radios", lambda: ["wlan7"])
+    assert wireless.associated() is None
     assert once.plan("wifi_link", None, once.Wish()).job.interface == "wlan7"
     assert once.plan("wifi_link", None, once.Wish(interface="lo")).job.interface == "lo"
     assert once.plan("agent", None, once.Wish()).job.interface != "wlan7"

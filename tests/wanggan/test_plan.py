@@ -22,7 +22,7 @@ from wanggan.plan import (
 )
 
 ALONE = Plan(reflector_port=8862, http_port=8863, gateway=None, resolvers=[], public=[])
-FULL = Plan(8862, 8863, Gateway("eth0", "192.0.2.1"), ["127.0.0.53", "2001:db8::53"], list(PUBLIC_SITES))
+FULL = Plan(8862, 8863, Gateway("eth0", "192.0.2.1"), ["127.0.0.53", "2001:db8::53"], list(PUBLIC_SITES), "wlan0")
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ def test_everything_that_is_there_is_measured(secret: Path) -> None:
         ("throughput", "reflector", None, "lo"),
         ("video", "reflector", None, "lo"),
         ("latency", "gateway", None, "eth0"),
+        ("wifi_link", "-", None, "wlan0"),
         ("latency", "gov-cn", None, "eth0"),
         ("latency", "baidu", None, "eth0"),
         ("dns", "gov-cn", "system-1", "lo"),
@@ -68,13 +69,15 @@ def test_everything_that_is_there_is_measured(secret: Path) -> None:
 
 def test_every_measured_interface_is_registered() -> None:
     assert ALONE.interfaces == ["lo"]
-    assert FULL.interfaces == ["lo", "eth0"]
+    assert FULL.interfaces == ["lo", "eth0", "wlan0"]
+    assert FULL._replace(radio="eth0").interfaces == ["lo", "eth0"]
 
 
 def test_what_it_says_is_what_it_does() -> None:
     assert FULL.describe() == [
         "the reflector on this machine",
         "the gateway 192.0.2.1 (eth0)",
+        "the Wi-Fi link of wlan0",
         "the resolver 127.0.0.53",
         "the resolver 2001:db8::53",
         "www.gov.cn",
