@@ -265,6 +265,11 @@ def _job(
         raise ConfigError(f"{path}.interface: missing; name it here, or once for all jobs at the top of the file")
     job = _struct(Job, fields | {"settings": settings}, path)
     _check_needs(job, probe.needs, path, targets, resolvers)
+    if settings.least_period_s() > job.period_s:
+        raise ConfigError(
+            f"{path}.period_s: {job.period_s:g} is too often for what a run does to others; "
+            f"at least {settings.least_period_s():g}"
+        )
     if settings.least_s() > job.timeout_s:
         raise ConfigError(
             f"{path}: a run takes {settings.least_s():g} s, longer than timeout_s = {job.timeout_s:g}; "

@@ -22,7 +22,7 @@ from agent.wifi import wireless
 from agent.wifi.watch import Watch, Wifi
 from contract.record import NO_TARGET, Record
 
-_PERIOD_S: Final = 60.0
+_PERIOD_S: Final = 86_400.0
 """Of a job that runs once: any."""
 _PAGE: Final = "https://www.gov.cn/"
 """What web and dns ask for when nothing was named."""

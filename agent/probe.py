@@ -129,6 +129,10 @@ class Settings(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
         """The time that a run takes when everything is well; its deadline may not be earlier."""
         return 0.0
 
+    def least_period_s(self) -> float:
+        """How often a run may be at most, for what it does to others."""
+        return 0.0
+
     def alone(self) -> bool:
         """Whether a run stops all other traffic of its interface, so that nothing else may be measured meanwhile."""
         return False

@@ -13,6 +13,8 @@ from agent.wifi.scan import Bss
 from agent.wifi.supplicant import Unheard
 from contract.values import WifiScan
 
+SCAN_EVERY_S: Final = 1800.0
+"""An active scan keeps the radio from serving anybody: not more often."""
 FRESH_S: Final = 60.0
 """How long ago a network may have been heard; the kernel forgets it sooner unless somebody holds it."""
 
@@ -22,6 +24,9 @@ class WifiScanSettings(Settings, kw_only=True, forbid_unknown_fields=True, froze
 
     active: bool = False
     """Scan, alone: 4 to 13 s without any other test. Else what the last scan of the radio's owner has found."""
+
+    def least_period_s(self) -> float:
+        return SCAN_EVERY_S if self.active else 0.0
 
     def alone(self) -> bool:
         return self.active
