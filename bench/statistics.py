@@ -131,11 +131,11 @@ def week_on_week(random: Random) -> bool:
 
 
 def upgrade(random: Random) -> bool:
-    """Student over weekdays of the difference in differences: four weeks before and after, one to three controls, a
-    change of the whole district that is not the upgrade's."""
-    truth, common = random.uniform(-4, 8), random.normal(0, 3)
-    venue = _days(random, common + truth)
-    controls = [_days(random, common) for _ in range(int(random.integers(1, 4)))]
+    """Student over weeks of the difference in differences: one to three controls, a change of the whole district that
+    is not the upgrade's, and venues that drift by whole weeks, from not at all to as much as days differ."""
+    truth, common, drift = random.uniform(-4, 8), random.normal(0, 3), random.uniform(0, 2)
+    venue = _days(random, common + truth, drift)
+    controls = [_days(random, common, drift) for _ in range(int(random.integers(1, 4)))]
     return holds(effect(_WINDOWS, venue, controls).interval, truth)
 
 
@@ -143,14 +143,14 @@ _CUT: Final = date(2026, 9, 9)
 _WINDOWS: Final = windows(_CUT, date(2026, 10, 11))
 
 
-def _days(random: Random, change: float) -> dict[date, float]:
+def _days(random: Random, change: float, drift: float) -> dict[date, float]:
     first = date(2026, 8, 10)
-    level, week_end = random.uniform(60, 90), random.normal(0, 3)
+    level, week_end, weeks = random.uniform(60, 90), random.normal(0, 3), random.normal(0, drift, 9)
     found = {}
     for n in range(63):
         day = first + timedelta(n)
-        found[day] = level + (week_end if day.weekday() > 4 else 0) + (change if day > _CUT else 0)
-        found[day] += random.normal(0, 2)
+        found[day] = level + weeks[n // DAYS] + (week_end if day.weekday() > 4 else 0) + random.normal(0, 2)
+        found[day] += change if day > _CUT else 0
     return found
 
 

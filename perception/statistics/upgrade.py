@@ -1,10 +1,11 @@
 """Before and after an upgrade: the change of the upgraded venue less the change of those that were not upgraded."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, Literal, NamedTuple
 
-from perception.statistics.intervals import NOT_KNOWN, Interval, around, mean
+from perception.statistics.intervals import HIGH, MIN_DAYS, NOT_KNOWN, Interval, mean, t_quantile
 
 MIN_WEEKS: Final = 2
 """Of a baseline; 4 are better."""
@@ -32,7 +33,7 @@ class Effect(NamedTuple):
     estimate: float | None
     """Difference in differences; without a control the plain difference."""
     interval: Interval
-    """95 %, Student's t over the days of the week."""
+    """95 %, Student's t over weeks."""
     before: float | None
     """Mean of the upgraded venue."""
     after: float | None
@@ -51,28 +52,25 @@ def windows(upgraded: date, last_day: date, weeks: int = WEEKS) -> Windows | Non
 
 
 def effect(found: Windows | None, upgraded: Days, controls: Sequence[Days], *, higher_is_better: bool = True) -> Effect:
-    """One value for each day of the week: the venue's change between the windows' means of that day, less the mean
-    change of the controls. The same weekdays, so that busy days are compared with busy days."""
+    """The venue's change between the windows less the mean change of its controls.
+
+    Each day of the venue is seen against its controls' (as changes from their own level before); the means of whole
+    weeks are the sample. Weeks, not days: a venue drifts by whole weeks, and days that share a week's drift would make
+    an interval that claims an effect where there is none. Student's t with the pooled variance of both windows' weeks.
+    """
     if found is None:
         return Effect("no_baseline", None, NOT_KNOWN, None, None, 0)
-    before, after = _within(upgraded, found.before), _within(upgraded, found.after)
-    was, now = (mean(list(days.values())) if days else None for days in (before, after))
-    if _weeks(before) < MIN_WEEKS or not after:
-        return Effect("no_baseline", None, NOT_KNOWN, was, now, 0)
-    change = _by_weekday(before, after)
-    others = [_by_weekday(_within(days, found.before), _within(days, found.after)) for days in controls]
-    others = [other for other in others if other]
+    sides = [_within(upgraded, window) for window in found]
+    was, now = (mean(list(days.values())) if days else None for days in sides)
+    others = [changes for days in controls if (changes := _changes(days, found))]
     if others:
-        change = {
-            weekday: d - mean(theirs)
-            for weekday, d in change.items()
-            if (theirs := [other[weekday] for other in others if weekday in other])
-        }
-    days = list(change.values())
-    if not days:
+        sides = [_against(days, others) for days in sides]
+    before, after = (_weeks(days) for days in sides)
+    if len(before) < MIN_WEEKS or not after:
         return Effect("no_baseline", None, NOT_KNOWN, was, now, len(others))
-    estimate = mean(days)
-    interval = around(estimate, days)
+    estimate = mean(after) - mean(before)
+    half = t_quantile(HIGH, len(before) + len(after) - 2) * _error(before, after)
+    interval = Interval(estimate - half, estimate + half)
     if not others:
         return Effect("no_control", estimate, interval, was, now, 0)
     return Effect(_answer(interval, higher_is_better), estimate, interval, was, now, len(others))
@@ -89,20 +87,31 @@ def _within(days: Days, window: tuple[date, date]) -> dict[date, float]:
     return {day: days[day] for day in sorted(days) if window[0] <= day < window[1]}
 
 
-def _weeks(days: Days) -> int:
-    """Weeks of which at least 4 days are there."""
-    count: dict[tuple[int, int], int] = {}
-    for day in days:
-        year, week, _ = day.isocalendar()
-        count[year, week] = count.get((year, week), 0) + 1
-    return sum(number >= 4 for number in count.values())
+def _changes(control: Days, found: Windows) -> dict[date, float]:
+    """A control's days as changes from its mean before; empty when it has no day on one side: its level would count."""
+    before, after = (_within(control, window) for window in found)
+    if not before or not after:
+        return {}
+    level = mean(list(before.values()))
+    return {day: x - level for day, x in (before | after).items()}
 
 
-def _by_weekday(before: Days, after: Days) -> dict[int, float]:
-    """The change of each day of the week that both have."""
-    sides: list[dict[int, list[float]]] = [{}, {}]
-    for side, days in zip(sides, (before, after), strict=True):
-        for day, x in days.items():
-            side.setdefault(day.weekday(), []).append(x)
-    first, second = sides
-    return {weekday: mean(second[weekday]) - mean(first[weekday]) for weekday in sorted(first.keys() & second.keys())}
+def _against(days: Days, others: Sequence[Days]) -> dict[date, float]:
+    """Days less the mean of the controls that have them; days that none has are out."""
+    known = {day: [other[day] for other in others if day in other] for day in days}
+    return {day: days[day] - mean(theirs) for day, theirs in known.items() if theirs}
+
+
+def _weeks(days: Days) -> list[float]:
+    """Means of the weeks that have enough days."""
+    weeks: dict[tuple[int, int], list[float]] = {}
+    for day in sorted(days):
+        year, number, _ = day.isocalendar()
+        weeks.setdefault((year, number), []).append(days[day])
+    return [mean(week) for _, week in sorted(weeks.items()) if len(week) >= MIN_DAYS]
+
+
+def _error(before: Sequence[float], after: Sequence[float]) -> float:
+    """Standard error of the difference of two means, from the variance that both samples have in common."""
+    squares = sum(math.fsum((x - mean(side)) ** 2 for x in side) for side in (before, after))
+    return math.sqrt(squares / (len(before) + len(after) - 2) * (1 / len(before) + 1 / len(after)))

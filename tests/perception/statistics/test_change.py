@@ -100,7 +100,9 @@ FIRST, AFTER = MONDAY - timedelta(weeks=4), MONDAY + timedelta(weeks=1)
 
 
 def venue(before: float, after: float, wobble: float = 0.3) -> dict[date, float]:
-    return days(FIRST, 28, before, wobble) | days(AFTER, 28, after, -wobble)
+    drift = [0.2, -0.3, 0.1, 0.0, -0.1, 0.3, -0.2, 0.1]
+    found = days(FIRST, 28, before, wobble) | days(AFTER, 28, after, -wobble)
+    return {day: x + wobble * drift[n // 7] for n, (day, x) in enumerate(sorted(found.items()))}
 
 
 def test_an_improvement_beyond_the_controls() -> None:
@@ -117,7 +119,7 @@ def test_what_the_controls_did_as_well_is_no_evidence() -> None:
 
 def test_without_a_control_nothing_is_claimed() -> None:
     found = effect(UPGRADE, venue(70, 80), [])
-    assert (found.answer, found.estimate) == ("no_control", pytest.approx(10))
+    assert (found.answer, found.estimate) == ("no_control", pytest.approx(10, abs=0.1))
     assert effect(UPGRADE, venue(70, 80), [{}]).answer == "no_control"
 
 
@@ -128,6 +130,30 @@ def test_a_baseline_of_one_week_is_none() -> None:
     assert effect(None, venue(70, 80), [venue(70, 70)]).answer == "no_baseline"
 
 
-def test_few_days_are_no_evidence() -> None:
-    mondays = {day: x for day, x in venue(70, 80).items() if day.weekday() in (0, 1, 2) or day < MONDAY}
-    assert effect(UPGRADE, mondays, [venue(70, 70)]).answer == "no_evidence"
+def test_a_week_with_three_days_is_none() -> None:
+    short = {day: x for day, x in venue(70, 80).items() if day.weekday() in (0, 1, 2) or day < MONDAY}
+    assert effect(UPGRADE, short, [venue(70, 70)]).answer == "no_baseline"
+
+
+def test_a_control_that_is_silent_for_a_while_brings_no_level_in() -> None:
+    """Two controls at different levels; one misses half of its days after the upgrade."""
+    high, low = venue(90, 90), venue(50, 50)
+    gaps = {day: x for day, x in high.items() if day < AFTER or day.day % 2}
+    found = effect(UPGRADE, venue(70, 80, 0.5), [gaps, low])
+    assert found.answer == "better"
+    assert found.estimate == pytest.approx(10, abs=0.2)
+
+
+def test_a_control_without_a_day_on_one_side_is_none() -> None:
+    before = {day: x for day, x in venue(70, 70).items() if day < MONDAY}
+    assert effect(UPGRADE, venue(70, 80), [before]).answer == "no_control"
+
+
+def test_a_drift_by_whole_weeks_is_no_effect() -> None:
+    """Seven equal weekdays of each week would make it look certain."""
+    drift = [0.0, 3.0, -2.0, 1.0, 2.0, 4.0, 0.5, 3.0]
+    wavering = days(FIRST, 28, 70) | days(AFTER, 28, 70)
+    wavering = {day: x + drift[n // 7] for n, (day, x) in enumerate(sorted(wavering.items()))}
+    found = effect(UPGRADE, wavering, [venue(70, 70, 0.01)])
+    assert found.answer == "no_evidence"
+    assert found.estimate == pytest.approx(1.9, abs=0.1)
