@@ -17,9 +17,9 @@ ANSWERS: dict[Answer, Text] = {
     "no_baseline": Text("基线或改造后不足", "baseline or after too short"),
 }
 NOTE = Text(
-    "基线为改造前最多 4 个整周，改造当周不计；效果＝本场所前后之差减去对照场所前后之差，按星期几配对，95% 区间为 t 区间。",
+    "基线为改造前最多 4 个整周，改造当周不计；效果＝本场所前后之差减去对照场所前后之差，逐日对比，以整周均值为样本，95% 区间为 t 区间。",
     "The baseline is up to 4 whole weeks before the upgrade; its own week is left out. Effect: the venue's change less "
-    "that of its controls, paired by day of the week; 95 % interval by Student's t.",
+    "that of its controls, day against day; 95 % interval by Student's t over weeks.",
 )
 
 
