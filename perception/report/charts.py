@@ -6,9 +6,9 @@ from typing import Final
 from perception.report.model import Chart, Lang
 from perception.report.wording import number, word
 
-WIDTH: Final = 640
+WIDTH: Final = 680
 HEIGHT: Final = 240
-LEFT, RIGHT, TOP, BOTTOM = 44, 150, 14, 30
+LEFT, RIGHT, TOP, BOTTOM = 44, 200, 14, 30
 DASHES: Final = ("", "6 3", "2 3", "8 3 2 3", "1 4")
 """Curves differ by dash and mark, not by colour alone: it is printed black."""
 COLOURS: Final = ("#000000", "#1f5fa8", "#b5451b", "#4d7d2a", "#6b4a99")

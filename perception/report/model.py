@@ -13,9 +13,10 @@ from msgspec import Struct
 
 Lang = Literal["zh", "en"]
 
-State = Literal["known", "timeout", "few", "unrated", "unknown"]
+State = Literal["known", "timeout", "few", "unrated", "unknown", "incomparable"]
 """Of a figure: `known`; `timeout` (超时: most attempts failed, +infinity); `few` (样本不足); `unrated` (不评);
-`unknown` (not measured). None of the last three is ever 0 or blank."""
+`unknown` (not measured); `incomparable` (无可比: of a difference, to a week of another kind or profile). Only a
+known one is a number: the others are words, never 0 or blank."""
 
 Unit = Literal[
     "points", "ratio", "ratio2", "pp", "ms", "s", "mbps", "count", "rank", "weeks", "hours", "factor", "db", "plain"

@@ -10,6 +10,7 @@ MISSING: Final[dict[State, Text]] = {
     "few": Text("样本不足", "too few samples"),
     "unrated": Text("不评", "not rated"),
     "unknown": Text("未测得", "not measured"),
+    "incomparable": Text("无可比", "not comparable"),
 }
 """Never 0, never blank."""
 

@@ -6,9 +6,9 @@ from perception.report.model import Block, Cell, Column, Line, Section, Table, T
 from perception.report.printed import NOTICE
 
 TEXTS = (
-    Text("统计单位为“场所·周”，周为 ISO 周（周一 00:00 至周日 24:00，当地时间）。区级数值为各场所等权平均，不按测试次数加权。",
+    Text("统计单位为“场所·周”，周为 ISO 周（周一 00:00 至周日 24:00，当地时间）。区级数值为各有评分场所（含不参与排名者）的等权平均，不按测试次数加权。",
          "The unit is a venue's week, the ISO week (Monday 00:00 to Sunday 24:00, local time). The district is the mean "
-         "of venues, each with the same weight, never the mean of tests."),
+         "of rated venues (those without a rank, too), each with the same weight, never the mean of tests."),
     Text("感知度指数（PPI，0—100）＝0.40×覆盖＋0.30×网络质量＋0.30×终端业务；40/30/30 参照本市 2024 年上半年方案，内部权重未公开，"
          "以下各指标权重与端点均为自定。等级：不低于 90 优，不低于 80 良，不低于 60 中，其余差。",
          "The perception index (PPI, 0-100) is 0.40 coverage + 0.30 network quality + 0.30 services. The 40/30/30 mirror "

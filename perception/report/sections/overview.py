@@ -27,7 +27,7 @@ def change(facts: Facts, network: str) -> Figure:
     printed beside it."""
     found = facts.change(network)
     trend: Word = word(found, found.p, "score")
-    return figure(f"{network}/change", "points", found.estimate, trend=trend, n=found.pairs)
+    return figure(f"{network}/change", "points", found.estimate, missing="incomparable", trend=trend, n=found.pairs)
 
 
 def highlights(facts: Facts) -> Section:
@@ -75,7 +75,7 @@ def _decision(facts: Facts) -> Line:
     return Line(
         Text(
             f"需决策：逾期未完成的整改措施{{overdue}}项，最早为“{first.action}”（{first.owner}，时限{first.due}）。",
-            f'To be decided: {{overdue}} measures are overdue, the oldest "{first.action}" ({first.owner}, due '
+            f'To be decided: measures overdue {{overdue}}; the oldest is "{first.action}" ({first.owner}, due '
             f"{first.due}).",
         ),
         {"overdue": count("measures/overdue", len(overdue))},
@@ -196,7 +196,8 @@ def _overlap(facts: Facts, network: str) -> list[Line]:
 def against(facts: Facts, network: str, name: str, week: Week | None) -> Figure:
     """The difference to another week, without a word on its meaning."""
     this, other = facts.average(network, "ppi"), None if week is None else facts.week_average(network, week)
-    return figure(f"{network}/to_{name}", "points", None if this is None or other is None else this - other)
+    difference = None if this is None or other is None else this - other
+    return figure(f"{network}/to_{name}", "points", difference, missing="incomparable")
 
 
 def chart(facts: Facts) -> Chart:

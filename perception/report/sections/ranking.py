@@ -97,7 +97,14 @@ def score(venue: VenueFacts) -> Figure:
 
 def change(venue: VenueFacts) -> Figure:
     """环比, corrected for the number of venues."""
-    return figure(f"{venue.key}/change", "points", venue.change.estimate, trend=venue.trend, n=venue.change.pairs)
+    return figure(
+        f"{venue.key}/change",
+        "points",
+        venue.change.estimate,
+        missing="incomparable",
+        trend=venue.trend,
+        n=venue.change.pairs,
+    )
 
 
 def share(venue: VenueFacts, name: str, unit: Unit = "ratio") -> Figure:

@@ -67,10 +67,14 @@ def cause(facts: Facts, venue: VenueFacts) -> Text:
 
 def section(facts: Facts) -> Section:
     """The list."""
-    return Section(7, "shortfalls", Text("短板清单", "Shortfalls"), (_table(shortfalls(facts)),))
+    rated = any(facts.scored(network) for network in NETWORKS)
+    empty = (
+        Text("本周无短板。", "No shortfall this week.") if rated else Text("本周无场所可评。", "No venue can be rated.")
+    )
+    return Section(7, "shortfalls", Text("短板清单", "Shortfalls"), (_table(shortfalls(facts), empty),))
 
 
-def _table(found: Sequence[Shortfall]) -> Table:
+def _table(found: Sequence[Shortfall], empty: Text) -> Table:
     rows = tuple(
         (
             one.venue.name,
@@ -97,5 +101,5 @@ def _table(found: Sequence[Shortfall]) -> Table:
         ),
         rows=rows,
         limit=SHOWN,
-        empty=Text("本周无短板。", "No shortfall this week."),
+        empty=empty,
     )

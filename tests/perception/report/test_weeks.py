@@ -1,0 +1,175 @@
+"""What a week says: gaps, one venue, none, a change of profile, a holiday, a year's end."""
+
+import re
+from datetime import date
+
+import pytest
+
+from perception.calendar import Calendar
+from perception.report import docx, html, pdf, xlsx
+from perception.report.model import Report
+from perception.report.printed import printed
+from perception.week import Week
+from tests.perception.report import weeks
+
+HOLIDAY = Calendar.model_validate(
+    {"holidays": [{"from": date(2026, 10, 1), "to": date(2026, 10, 7)}], "workdays": [date(2026, 10, 10)]}
+)
+
+
+def text_of(report: Report) -> str:
+    return re.sub(r"<[^>]+>", " ", html.render(report, "zh").decode())
+
+
+def table(report: Report, title: str) -> list[list[str]]:
+    found = [
+        block.rows  # type: ignore[union-attr]
+        for section in printed(report, "zh").sections
+        for block in section.blocks
+        if block.kind == "table" and block.title == title  # type: ignore[union-attr]
+    ]
+    assert found, title
+    return found[0]
+
+
+def section_of(report: Report, number: int) -> str:
+    blocks = printed(report, "zh").sections[number - 1].blocks
+    return "\n".join(block.text for block in blocks if block.kind == "line")  # type: ignore[union-attr]
+
+
+CASES = {
+    "whole": weeks.report(),
+    "gaps": weeks.report(gaps=["wifi-01", "gov-06"], silent=["wifi-02"]),
+    "one": weeks.report(wifi=1, gov=0),
+    "none": weeks.report(wifi=0, gov=0),
+    "profile": weeks.report(series="wifi-public-2025"),
+    "holiday": weeks.report(Week(2026, 40), calendar=HOLIDAY),
+    "year": weeks.report(Week(2026, 53)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_format_takes_every_week(name: str) -> None:
+    for lang in ("zh", "en"):
+        for renderer in (html, pdf, docx, xlsx):
+            assert len(renderer.render(CASES[name], lang)) > 5_000  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_twelve_sections_in_order_and_what_must_always_be_said(name: str) -> None:
+    report = CASES[name]
+    assert [section.number for section in report.sections] == list(range(1, 13))
+    assert "本报告为内部监测，非官方排名" in section_of(report, 11)
+    assert len(report.sections[1].blocks) <= 5
+    assert report.figures()  # no key stands for two figures
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_claimed_that_may_not_be(name: str) -> None:
+    text = text_of(CASES[name])
+    for word in ("G.1030", "P.1203", "ETSI", "官方得分", "带宽", "抖动", "预计排名"):
+        assert word not in text
+    assert re.search(r"(?<!不给出)单向(时延|丢包)(?!、单向丢包和容量|和容量)", text) is None
+
+
+def test_a_week_with_gaps_ranks_no_venue_that_has_too_little() -> None:
+    apart = table(CASES["gaps"], "样本不足或不评（不参与排名）")
+    assert [row[0] for row in apart] == ["第1场所", "第2场所"]
+    assert apart[0][1].endswith("*")
+    assert apart[0][4] == "有效率不足 70%"
+    assert apart[1][1:] == ["不评", "0.0% (0/38472)", "0.0% (0/38472)", "无得分"]
+    ranked = [row[2] for kind in ("政务服务大厅", "公园") for row in table(CASES["gaps"], kind)]
+    assert ranked == ["第4场所", "第5场所"]
+    low = table(CASES["gaps"], "完整率低于 90% 的场所")
+    assert [row[0] for row in low] == ["第2场所", "第6场所", "第1场所"]
+
+
+def test_three_days_are_too_few_for_an_interval() -> None:
+    facts = weeks.facts(gaps=["wifi-01"])
+    (venue,) = [venue for venue in facts.venues["wifi"] if venue.slug == "wifi-01"]
+    assert len(venue.days) == 3
+    assert not venue.is_ranked
+
+
+def test_one_venue_is_its_own_tier_and_its_upgrade_has_no_control() -> None:
+    (row,) = table(CASES["one"], "图书馆")
+    assert row[:2] == ["1", "1 [1, 1]"]
+    (upgrade,) = table(CASES["one"], "改造前后")
+    assert upgrade[6:] == ["0", "基线或改造后不足"]
+    (upgrade,) = table(weeks.report(wifi=1, gov=0, weeks=8), "改造前后")
+    assert upgrade[6:] == ["0", "无对照，不作因果判断"]
+
+
+def test_without_venues_nothing_is_rated_and_nothing_is_zero() -> None:
+    report = CASES["none"]
+    assert "本周无已登记场所，不评" in section_of(report, 2)
+    assert "本周无短板" not in text_of(report)
+    known = {key for key in report.figures() if not key.startswith("measures/")}
+    assert known == set()
+
+
+def test_no_week_on_week_across_a_change_of_profile() -> None:
+    report = CASES["profile"]
+    figures = report.figures()
+    assert figures["wifi/change"].state == "incomparable"
+    assert "上周没有按同一评分方案的得分，无环比" in section_of(report, 3)
+    assert figures["wifi/weeks/2026-W46"].state == "unrated"
+    assert figures["wifi/weeks/2026-W47"].state == "known"
+
+
+def test_the_week_of_overlap_says_both_scores() -> None:
+    profile = weeks.WIFI
+    old = profile.model_copy(update={"profile": profile.profile.model_copy(update={"id": "wifi-public-2025"})})
+    facts = weeks.facts(beside={"wifi": [old]})
+    this = facts.stored.weeks[weeks.WEEK]
+    for at in [at for at in this if at.network == "wifi"]:
+        this[at._replace(profile="wifi-public-2025")] = {"ppi": 70.0}  # type: ignore[index]
+    text = section_of(weeks.report_of(facts, "cd" * 32), 3)
+    assert "同周另按评分方案 wifi-public-2025 计分：70.0（6个场所）" in text
+
+
+def test_a_holiday_week_is_compared_with_none_that_is_not() -> None:
+    report = CASES["holiday"]
+    assert "本周含法定节假日，只与同类周比较" in section_of(report, 3)
+    assert "环比无可比" in section_of(report, 2)
+    assert report.figures()["wifi/change"].state == "incomparable"
+    exchange = weeks.report(Week(2026, 41), calendar=HOLIDAY)
+    assert exchange.figures()["wifi/change"].state == "known"  # both have a holiday on a working day
+
+
+def test_a_week_across_a_years_end_has_both_years_and_the_week_before_it() -> None:
+    page = printed(CASES["year"], "zh")
+    assert page.issue == "2026年第53期"
+    assert page.facts[0] == ("统计周期", "2026年12月28日—2027年1月3日（2026-W53）")
+    first = weeks.report(Week(2027, 1))
+    assert printed(first, "zh").facts[0][1] == "2027年1月4日—1月10日（2027-W01）"
+    assert first.figures()["wifi/change"].state == "known"
+    assert set(first.figures()) >= {"wifi/weeks/2026-W53", "wifi/weeks/2027-W01"}
+
+
+def test_a_shortfall_names_value_mark_weeks_cause_and_owner() -> None:
+    rows = table(CASES["whole"], "未达标的场所与指标")
+    (row,) = [row for row in rows if row[:2] == ["第0场所", "良好信号占比"]]
+    assert row[2:] == ["88.0%", "95.0%", "4 周", "接入链路（5 小时）", "区文化和旅游局"]
+    assert [row[5] for row in rows if row[0] == "第1场所"] == ["待查"]
+
+
+def test_an_upgrade_is_judged_against_its_controls() -> None:
+    (row,) = table(weeks.report(weeks=8), "改造前后")
+    assert row[6:] == ["2", "无证据"]
+
+
+def test_measures_count_those_that_were_due() -> None:
+    assert "完成率50.0% (1/2)" in section_of(CASES["whole"], 9)
+    assert [row[4] for row in table(CASES["whole"], "措施")] == ["已完成（2026-11-17）", "逾期", "进行中"]
+
+
+def test_slots_by_state_add_up() -> None:
+    figures = CASES["gaps"].figures()
+    for network in ("wifi", "gov"):
+        value = {state: figures[f"quality/{network}/{state}"].value or 0 for state in ("expected", "n", "missing")}
+        assert value["expected"] == value["n"] + value["missing"]
+        parts = sum(
+            figures[f"quality/{network}/{state}"].value or 0 for state in ("ok", "failed", "invalid", "skipped")
+        )
+        assert parts == value["n"]
