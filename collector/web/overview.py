@@ -12,9 +12,11 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from collector.state import AgentState, Link, State
+from collector.web import wifi
 from collector.web.recent import Recent, Seen, Track
 from collector.web.seams import Site, Venues
 from collector.web.sparkline import Slot
+from collector.web.wifi import Told, WifiView
 from contract.messages import Job
 from contract.series import OUTCOME_FIELDS, FieldValue
 from contract.vocabulary import Outcome
@@ -117,6 +119,8 @@ class SiteView(Struct, kw_only=True):
     """The last batch or birth; null when there was none since the collector started."""
     version: str | None
     clock_offset_ms: float | None
+    wifi: WifiView | None
+    """Null where no record tells of a radio."""
     jobs: list[JobView]
 
 
@@ -274,6 +278,7 @@ def _site(site: Site, tracks: _Tracks, state: State, now: datetime) -> SiteView:
         last_message_at=last,
         version=status.version if status else None,
         clock_offset_ms=agent.clock_offset_ms if agent else None,
+        wifi=wifi.view(_told(identity[0], seen) for identity, seen in tracks.items()),
         jobs=jobs,
     )
 
@@ -365,6 +370,12 @@ def _store_link(link: Link, recent: Recent) -> LinkView:
     if recent.failure is None or (link.since is not None and not link.up):
         return _link(link)
     return LinkView(up=False, since=recent.failing_since, reason=recent.failure)
+
+
+def _told(probe: str, seen: Seen) -> Told:
+    row = seen.newest
+    at = datetime.fromtimestamp(row.time_ns / 1e9, UTC)
+    return Told(probe, at, _text(row.fields.get("outcome")), _text(row.fields.get("reason")), row.fields)
 
 
 def _text(value: FieldValue) -> str | None:

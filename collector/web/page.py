@@ -11,7 +11,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from collector.web import faces, sparkline
+from collector.web import faces, sparkline, wifi
 from collector.web.messages import HTML_LANGUAGE, LANGUAGES, TEXTS, Language, Words
 from collector.web.overview import JOB_LEVEL, JobView, Overview, Waiting
 from collector.web.recent import HOUR_S
@@ -82,6 +82,8 @@ class Pages:
             script_texts=msgspec.json.encode({key: words(key) for key in TEXTS if key.startswith(_SCRIPT)}).decode(),
             spark_box=f"0 0 {sparkline.WIDTH} {sparkline.HEIGHT}",
             no_target=NO_TARGET,
+            spoken=faces.spoken,
+            bar=wifi.BAR,
         )
         return html.encode()
 
