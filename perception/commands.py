@@ -45,6 +45,14 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
+def _run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Everything that falls due, until SIGTERM."""
+    from perception.service import run
+
+    asyncio.run(run(settings, _profiles(settings, arguments)))
+    return SUCCESS
+
+
 def _rollup(settings: Settings, arguments: argparse.Namespace) -> int:
     """Every hour of a window again."""
     from perception.work import rollup
@@ -112,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--verbose", action="store_true", help="tell more on standard error")
     words = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = words.add_parser("run", help="roll up, score and report as it falls due, until SIGTERM", allow_abbrev=False)
+    run.add_argument("--config", type=Path, required=True, metavar="FILE")
+    run.set_defaults(run=_run)
     rollup = words.add_parser("rollup", help="roll up the hours of a window again", allow_abbrev=False)
     rollup.set_defaults(run=_rollup)
     score = words.add_parser("score", help="score the hours, days and weeks of a window again", allow_abbrev=False)

@@ -151,3 +151,20 @@ class Sketch:
         if made.encode() != text or (buckets and max(map(abs, buckets)) > _LARGEST_KEY):
             raise ValueError(f"no sketch: {text[:40]!r} (expected like 3;0:12,690,691:4)")
         return made
+
+
+def add_encoded(buckets: dict[int, int], text: str) -> int:
+    """Add an encoded sketch's counts to `buckets`; its failures. What :meth:`Sketch.decode` and `+` do, several times
+    as fast, for whoever adds very many that came from a store of our own.
+
+    :raises ValueError: when the text is no sketch; `buckets` may hold part of it then.
+    """
+    failures, separator, listed = text.partition(";")
+    if not separator:
+        raise ValueError(f"no sketch: {text[:40]!r}")
+    if listed:
+        for part in listed.split(","):
+            key, _, count = part.partition(":")
+            bucket = int(key)
+            buckets[bucket] = buckets.get(bucket, 0) + (int(count) if count else 1)
+    return int(failures)

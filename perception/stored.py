@@ -257,6 +257,8 @@ def timeout(p: float, n: int, failures: int) -> bool:
 
 def counted(reasons: str) -> dict[str, int]:
     """The field `reasons` taken apart."""
+    if not reasons:
+        return {}
     pairs = (part.rpartition("=") for part in reasons.split(",") if part)
     return {name: int(count) for name, _, count in pairs}
 

@@ -12,7 +12,7 @@ from perception.scores.scorer import Scorer
 from perception.scoring.profile import Profile
 from store import register
 from store.interface import Store
-from store.register import microseconds
+from store.register import Roll, microseconds
 from store.settings import open_store
 
 Told = Callable[[int, int], None]
@@ -78,11 +78,18 @@ async def score(
     async with opened(settings) as store:
         jobs = await Jobs.load(store, found.roll, window.start, window.stop)
         scorer = Scorer(store, found.roll, profiles, only=only or None)
-        steps = scorer.steps(window.start, window.stop)
+        steps = scorer.steps(window)
         written = 0
         done = 0
-        async for points in scorer.score(window.start, window.stop, jobs):
+        async for points in scorer.score(window, jobs):
             written += points
             done += 1
             told(done, steps)
     return written
+
+
+async def judged(store: Store, roll: Roll, profiles: Profiles, jobs: Jobs, hours: Sequence[int]) -> None:
+    """The verdicts of some hours.
+
+    :raises StoreError: when the store cannot be read or written.
+    """

@@ -1,11 +1,10 @@
 """What a venue's rows say of each value that is scored: counts, sums and distributions, which add."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Self
 
 from perception.scoring.ppi import Count
-from perception.sketch import Sketch
+from perception.sketch import Sketch, add_encoded
 from perception.statistics.slots import Slots
 from perception.stored import Row
 
@@ -79,7 +78,7 @@ class Sample:
         self.busy_n = 0
         self.busy_total = 0.0
         """Values, and their sum; those of busy hours."""
-        self.buckets: Counter[int] = Counter()
+        self.buckets: dict[int, int] = {}
         self.failures = 0
         """Of the sketch."""
 
@@ -94,7 +93,8 @@ class Sample:
         self.total += other.total
         self.busy_n += other.busy_n
         self.busy_total += other.busy_total
-        self.buckets.update(other.buckets)
+        for bucket, count in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
         self.failures += other.failures
 
     @property
@@ -134,7 +134,7 @@ class Venue:
 
     def __init__(self) -> None:
         self.samples: dict[str, Sample] = {name: Sample() for name in SOURCES}
-        self.slots = Slots()
+        self._slots = [0] * len(Slots._fields)
         self.records = 0
         """Of scheduled slots, those in a maintenance window too."""
         self.joins = False
@@ -142,26 +142,21 @@ class Venue:
         self.busy = False
         """Of an hour: whether it is a busy one."""
 
-    def add(self, row: Row, role: Role, day: int, *, counts: bool = True) -> None:
-        """Take in a row; `day` numbers its local day. One that does not count (its target was down for everybody) is
-        among the slots and nowhere else."""
+    def add(self, row: Row, role: Role, day: int) -> None:
+        """Take in a row; `day` numbers its local day."""
         is_availability = row.probe == "latency" and row.target == "-"
         if row.probe != "wifi_event" and not is_availability:
-            part = Slots(
-                row.expected,
-                row.ok,
-                row.failed,
-                row.invalid,
-                row.skipped,
-                row.planned,
-                row.reasons.get("suppressed", 0),
-            )
-            self.slots = Slots.total((self.slots, part))
+            slots = self._slots
+            slots[0] += row.expected
+            slots[1] += row.ok
+            slots[2] += row.failed
+            slots[3] += row.invalid
+            slots[4] += row.skipped
+            slots[5] += row.planned
+            slots[6] += row.reasons.get("suppressed", 0)
             self.records += row.n
         if row.probe == "wifi_join" and (row.n or row.expected):
             self.joins = True
-        if not counts:
-            return
         for name in _NAMES.get(row.probe, ()):
             source = SOURCES[name]
             if source.role is None or role(row.agent, row.target) == source.role:
@@ -171,7 +166,7 @@ class Venue:
         """Take in another time."""
         for name, tests in other.samples.items():
             self.samples[name].add(tests)
-        self.slots = Slots.total((self.slots, other.slots))
+        self._slots = [mine + more for mine, more in zip(self._slots, other._slots, strict=True)]
         self.records += other.records
         self.joins |= other.joins
 
@@ -184,9 +179,15 @@ class Venue:
         return whole
 
     @property
+    def slots(self) -> Slots:
+        """What became of the scheduled ones."""
+        return Slots(*self._slots)
+
+    @property
     def completeness(self) -> float | None:
         """完整率: records of the expected slots; None when nothing was expected."""
-        return min(1.0, self.records / self.slots.expected) if self.slots.expected else None
+        expected = self.slots.expected
+        return min(1.0, self.records / expected) if expected else None
 
 
 _NAMES: Final = {
@@ -213,11 +214,8 @@ def _add(tests: Sample, source: Source, row: Row, day: int) -> None:
         if row.busy:
             tests.busy_n += metric.n
             tests.busy_total += metric.total
-        if metric.encoded:
-            sketch = metric.sketch
-            if sketch is not None:
-                tests.buckets.update(sketch.buckets)
-                tests.failures += sketch.failures
+        for text in metric.encoded:
+            tests.failures += add_encoded(tests.buckets, text)
     if n:
         tests.ok += ok
         tests.n += n

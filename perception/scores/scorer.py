@@ -1,8 +1,9 @@
 """Scores of a store's hours, days and weeks: read from the rollups, written beside them."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 from contract.values import VALUES
@@ -10,7 +11,6 @@ from perception.config import Profiles
 from perception.rollups.jobs import Jobs
 from perception.rollups.roll import HOUR_NS
 from perception.scores import score
-from perception.scores.down import everywhere_down
 from perception.scores.samples import METRICS, Venue
 from perception.scoring.profile import Profile
 from perception.stored import read
@@ -37,51 +37,64 @@ class Scorer:
         self._only = only
 
     async def score(
-        self, start_ns: int, end_ns: int, jobs: Jobs, *, venues: frozenset[str] | None = None
+        self,
+        hours: Sequence[int],
+        jobs: Jobs,
+        *,
+        venues: frozenset[str] | None = None,
+        days: bool = True,
+        weeks: bool = True,
     ) -> AsyncIterator[int]:
-        """Score each hour of a window, and each local day and week that it touches; of all venues, or of these.
+        """Score these hours (their starts, ascending), and with `days` and `weeks` each local day and week that they
+        lie in; of all venues, or of `venues`.
 
         Yields the points written, day by day.
 
         :raises StoreError: when the store cannot be read or written.
         """
-        first, last = self._day(start_ns), self._day(end_ns - 1)
-        for week in _weeks(first, last):
+        wanted = {day: frozenset(found) for day, found in groupby(hours, self._day)}
+        for week in dict.fromkeys(map(Week.of, wanted)):
             whole: dict[Key, Venue] = defaultdict(Venue)
-            days: dict[tuple[Key, str], list[float]] = defaultdict(list)
+            rated_days: dict[tuple[Key, str], list[float]] = defaultdict(list)
             for day in week.days:
-                hours, total = await self._hours(day, start_ns, end_ns, jobs)
-                points = hours if first <= day <= last else []
-                for key, venue in total.items():
+                if day not in wanted and not weeks:
+                    continue
+                points, total = await self._hours(day, wanted.get(day, frozenset()), jobs, alone=not days)
+                for key, venue in total.items() if days else ():
                     for profile in self._of(key, venue):
                         fields, rated = score.score(venue, profile, "day")
                         if rated.score is not None:
-                            days[key, profile.series].append(rated.score)
-                        if first <= day <= last:
+                            rated_days[key, profile.series].append(rated.score)
+                        if day in wanted:
                             points.append(score.point(key, profile, "day", midnight_ns(day, self._zone), fields))
                     whole[key].merge(venue)
                 yield await self._write(points, venues)
-            points = []
-            for key, venue in whole.items():
-                for profile in self._of(key, venue):
-                    fields, _ = score.score(venue, profile, "week", days=days[key, profile.series])
-                    points.append(score.point(key, profile, "week", week.start_ns(self._zone), fields))
-            yield await self._write(points, venues)
+            if weeks:
+                points = []
+                for key, venue in whole.items():
+                    for profile in self._of(key, venue):
+                        fields, _ = score.score(venue, profile, "week", days=rated_days[key, profile.series])
+                        points.append(score.point(key, profile, "week", week.start_ns(self._zone), fields))
+                yield await self._write(points, venues)
 
-    def steps(self, start_ns: int, end_ns: int) -> int:
-        """How often :meth:`score` yields."""
-        return 8 * len(list(_weeks(self._day(start_ns), self._day(end_ns - 1))))
+    def steps(self, hours: Sequence[int]) -> int:
+        """How often :meth:`score` yields, weeks included."""
+        return 8 * len({Week.of(self._day(hour_ns)) for hour_ns in hours})
 
-    async def _hours(self, day: date, start_ns: int, end_ns: int, jobs: Jobs) -> tuple[list[Point], dict[Key, Venue]]:
-        """Scores of a day's hours within the window, and all of the day added."""
+    async def _hours(
+        self, day: date, wanted: frozenset[int], jobs: Jobs, *, alone: bool
+    ) -> tuple[list[Point], dict[Key, Venue]]:
+        """Scores of the wanted hours of a day, and all of the day added; `alone` reads no other hours."""
         points: list[Point] = []
         total: dict[Key, Venue] = defaultdict(Venue)
         begin, stop = midnight_ns(day, self._zone), midnight_ns(day + timedelta(days=1), self._zone)
         joining = jobs.agents("wifi_join")
         for hour_ns in range(-(-begin // HOUR_NS) * HOUR_NS, stop, HOUR_NS):
+            if alone and hour_ns not in wanted:
+                continue
             found = await self._hour(hour_ns, day, jobs, joining)
             for key, venue in found.items():
-                if start_ns < hour_ns + HOUR_NS and hour_ns < end_ns:
+                if hour_ns in wanted:
                     for profile in self._of(key, venue):
                         fields, _ = score.score(venue, profile, "hour")
                         fields["busy"] = int(venue.busy)
@@ -95,11 +108,10 @@ class Scorer:
             for probe in VALUES
             async for row in read(self._store, probe, hour_ns, hour_ns + HOUR_NS, metrics=METRICS.get(probe, ()))
         ]
-        missed = everywhere_down(rows, jobs.role)
         found: dict[Key, Venue] = defaultdict(Venue)
         for row in rows:
             venue = found[row.venue, row.network]
-            venue.add(row, jobs.role, day.toordinal(), counts=(row.venue, row.probe, row.target) not in missed)
+            venue.add(row, jobs.role, day.toordinal())
             venue.joins |= row.agent in joining
             venue.busy |= bool(row.busy)
         return found
@@ -120,10 +132,3 @@ class Scorer:
             if refused:
                 raise StoreError(f"the store refuses {len(refused)} scores: {refused[0].message}")
         return len(wanted)
-
-
-def _weeks(first: date, last: date) -> Iterable[Week]:
-    week = Week.of(first)
-    while week.monday <= last:
-        yield week
-        week = week.shifted(1)

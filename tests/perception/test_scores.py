@@ -14,7 +14,6 @@ from perception.config import Profiles, ProfileSettings
 from perception.rollups.jobs import Jobs
 from perception.rollups.roll import HOUR_NS, LocalHour, roll
 from perception.rollups.roller import Roller
-from perception.scores.down import everywhere_down
 from perception.scores.samples import SOURCES, Venue
 from perception.scores.score import point, score, values
 from perception.scores.scorer import Scorer
@@ -176,7 +175,7 @@ async def scored(
     jobs: Jobs = await roller.jobs(T0, end)
     for hour in range(T0, end, HOUR_NS):
         await roller.roll(hour, jobs)
-    async for _ in Scorer(store, where.roll, CONFIGURED, only=only).score(T0, end, jobs, **options):
+    async for _ in Scorer(store, where.roll, CONFIGURED, only=only).score(range(T0, end, HOUR_NS), jobs, **options):
         pass
     return [s for period in ("hour", "day", "week") async for s in read(store, period, T0 - 8 * DAY_NS, end)]
 
@@ -230,31 +229,6 @@ async def test_only_some_venues(sqlite: SqliteStore, tmp_path: Path) -> None:
     await fill(sqlite, measured(1))
     slug = DISTRICT.boxes[2].venue.slug
     assert {s.venue for s in await scored(sqlite, tmp_path, 1, venues=frozenset({slug}))} == {slug}
-
-
-def at(place: str, target: str, *, ok: bool, role: str = "") -> dict[str, Any]:
-    return {"venue": place, "agent": f"a-{place}", "target": target} | ({} if ok else FAILED)
-
-
-def test_a_target_that_is_down_for_everybody_is_no_venues_fault(wifi: Profile) -> None:
-    def role(agent: str, target: str) -> str:
-        return {"news": "internet", "search": "internet"}.get(target, target)
-
-    three = [at(v, t, ok=t != "news") for v in ("a", "b", "c") for t in ("news", "search")]
-    found = rows("web", three)
-    assert everywhere_down(found, role) == {(v, "web", "news") for v in ("a", "b", "c")}
-    assert everywhere_down(rows("web", three[:4]), role) == set(), "two venues may each have a fault of their own"
-    outage = [*three[:4], at("c", "news", ok=False), at("c", "search", ok=False)]
-    assert everywhere_down(rows("web", outage), role) == set(), "where nothing answers it is an outage"
-    gateway = rows("latency", [at(v, t, ok=t != "gateway") for v in ("a", "b", "c") for t in ("gateway", "core")])
-    assert everywhere_down(gateway, role) == set()
-    missed = everywhere_down(found, role)
-    whole = Venue()
-    for row in found:
-        if row.venue == "a":
-            whole.add(row, role, 1, counts=(row.venue, row.probe, row.target) not in missed)
-    assert values(whole, wifi, "hour")["web_success_ratio"] == 1.0
-    assert whole.slots.attempted == 2
 
 
 def test_every_field_is_a_stored_one(wifi: Profile) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception.sketch import ACCURACY_RATIO, LARGEST, SMALLEST, Sketch, keys, value_of
+from perception.sketch import ACCURACY_RATIO, LARGEST, SMALLEST, Sketch, add_encoded, keys, value_of
 
 POSITIVE = st.floats(min_value=SMALLEST, max_value=1e9)
 MEASURED = st.one_of(st.just(0.0), POSITIVE, POSITIVE.map(lambda x: -x))
@@ -122,3 +122,13 @@ def test_no_text_does_more_than_a_value_error(text: str) -> None:
         Sketch.decode(text)
     except ValueError as error:
         assert str(error).startswith("no sketch")  # noqa: PT017
+
+
+def test_encoded_sketches_are_added_as_decoded_ones_are() -> None:
+    sketches = [Sketch.of([1.0, 1.0, -3.0, 0.0], 2), Sketch.of([1.0, 9.5]), Sketch({}, 3), Sketch({})]
+    buckets: dict[int, int] = {}
+    failures = sum(add_encoded(buckets, sketch.encode()) for sketch in sketches)
+    assert Sketch(buckets, failures) == Sketch.total(sketches)
+    for text in ("", "1,2", "x;1", "1;a"):
+        with pytest.raises(ValueError):
+            add_encoded({}, text)
