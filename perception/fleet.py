@@ -76,8 +76,7 @@ class FleetWatch:
 
     async def _look(self, now_ns: int) -> None:
         if self._looked_ns is None:
-            await self._look_back(now_ns)
-            start_ns = now_ns - HOUR_NS
+            start_ns = max(now_ns - DAY_NS, min(now_ns - HOUR_NS, await self._look_back(now_ns)))
         else:
             start_ns = self._looked_ns - LOOK_BACK_NS
         for probe in VALUES:
@@ -91,8 +90,9 @@ class FleetWatch:
                 if time_ns > self._newest_ns.get(name, 0):
                     self._newest_ns[name] = time_ns
 
-    async def _look_back(self, now_ns: int) -> None:
-        """At the start: the newest hour that has records of an agent, and in it the newest record."""
+    async def _look_back(self, now_ns: int) -> int:
+        """At the start: the newest hour that has records of an agent, and in it the newest record. Tells the newest
+        hour of all: what came after it was not rolled up yet."""
         last_hour: dict[str, tuple[int, str]] = {}
         for probe in ("agent", "latency", "wifi_link", "dns", "web"):
             key = ROLLUPS[probe].key
@@ -107,3 +107,4 @@ class FleetWatch:
         self.closed(
             [row for p in VALUES async for row in read(self._store, p, closed_ns, closed_ns + HOUR_NS, metrics=())]
         )
+        return max((time_ns for time_ns, _ in last_hour.values()), default=now_ns)
