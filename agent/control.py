@@ -71,18 +71,26 @@ class Control:
             return throughput.decode(await _line(self._reader, MAX_REPORT_BYTES, timeout_s), Report)
 
 
+async def address_of(context: Context) -> str:
+    """The reflector's address in numbers, asked for once: everything of a slot goes to the same one.
+
+    :raises Failure: as the resolver has it.
+    """
+    assert context.target is not None
+    assert context.target.name is not None
+    return (await resolve(context.target.name, context.interface))[0]
+
+
 @asynccontextmanager
-async def admission(hello: Hello, context: Context, *, wait_s: float) -> AsyncIterator[Control]:
-    """An admitted test; its control connection is closed at the end, at once.
+async def admission(hello: Hello, context: Context, address: str, *, wait_s: float) -> AsyncIterator[Control]:
+    """An admitted test at `address`; its control connection is closed at the end, at once.
 
     :param hello: without a token; it is signed here with the target's key, where it has one.
     :param wait_s: longest wait for a free slot; there is one second try.
     :raises Failure: when the reflector cannot be reached, speaks something else, or refuses.
     """
     assert context.target is not None
-    assert context.target.name is not None
     key = context.target.key()
-    address = (await resolve(context.target.name, context.interface))[0]
     port = context.target.port or PORT
     refused = None
     for tries_left in (1, 0):

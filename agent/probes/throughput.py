@@ -13,11 +13,10 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from agent import estimate, iperf3, ookla, tcp, transfer
-from agent.control import Control, admission
+from agent.control import Control, address_of, admission
 from agent.estimate import Rate
 from agent.gates import CPU_LIMIT, Gates
 from agent.probe import Context, Failure, Probe, Settings
-from agent.resolver import resolve
 from agent.stamp import Sample, idle_rtts_ms, sample
 from agent.train import percentile
 from agent.uplink import Uplink
@@ -145,15 +144,15 @@ async def by_reflector(settings: ThroughputSettings, context: Context) -> Throug
 
     :raises Failure: the refusal of the reflector, a gate's verdict, or what happened to the connections.
     """
-    streams = settings.streams
-    values = context.values = Throughput(mode=settings.mode, connections=streams)
+    values = context.values = Throughput(mode=settings.mode, connections=settings.streams)
+    address = await address_of(context)
     context.progress("idle round trip")
-    idle_ms = values.idle_rtt_p50_ms = await _idle_rtt_ms(context)
+    idle_ms = values.idle_rtt_p50_ms = await _idle_rtt_ms(address, context)
     runs: list[_Run] = []
     moved = 0
     with Gates(context) as gates:
         for way in ("down", "up"):
-            run = await _run(way, settings, context, streams, idle_ms, values)
+            run = await _run(way, settings, context, address, idle_ms, values)
             runs.append(run)
             moved += run.bytes
             _keep(values, way, run)
@@ -193,12 +192,10 @@ async def _by_program(measure: Provider, settings: ThroughputSettings, context: 
     return values
 
 
-async def _idle_rtt_ms(context: Context) -> float | None:
+async def _idle_rtt_ms(address: str, context: Context) -> float | None:
     """Median by STAMP; by the time of a TCP connect where no reflector answers that."""
     assert context.target is not None
-    assert context.target.name is not None
     port = context.target.port or PORT
-    address = (await resolve(context.target.name, context.interface))[0]
     rtts = await idle_rtts_ms(address, port, context, packets=IDLE_PACKETS, every_s=EVERY_S)
     if rtts:
         return percentile(rtts, 0.50)
@@ -213,12 +210,12 @@ async def _run(
     way: Way,
     settings: ThroughputSettings,
     context: Context,
-    streams: int,
+    address: str,
     idle_ms: float | None,
     values: Throughput,
 ) -> _Run:
     assert context.target is not None
-    mode = MODES[settings.mode]
+    mode, streams = MODES[settings.mode], settings.streams
     port = context.target.port or PORT
     hello = Hello(
         agent=context.agent,
@@ -230,7 +227,7 @@ async def _run(
     )
     count = Tally()
     async with (
-        admission(hello, context, wait_s=SLOT_WAIT_S) as control,
+        admission(hello, context, address, wait_s=SLOT_WAIT_S) as control,
         transfer.joined(control, context, streams, port) as socks,
         _Beside(control, context, count, way, mode.loaded_rtt) as beside,
     ):

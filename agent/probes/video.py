@@ -61,13 +61,14 @@ async def measure(settings: VideoSettings, context: Context) -> Video:
         streams=1,
         byte_cap=settings.byte_cap(context.uplink),
     )
-    async with control.admission(hello, context, wait_s=SLOT_WAIT_S) as admitted:
+    address = await control.address_of(context)
+    async with control.admission(hello, context, address, wait_s=SLOT_WAIT_S) as admitted:
         port = admitted.greeting.http_port
         if port is None:
             raise Failure("target_denied", "this reflector serves no HTTP, so no video")
-        with _faults(f"video from {admitted.address} port {port}"):
+        with _faults(f"video from {address} port {port}"):
             # Connected before the clock runs: what is measured is the network under a running player.
-            sock = await tcp.connect(admitted.address, port, context.interface, CONNECT_S)
+            sock = await tcp.connect(address, port, context.interface, CONNECT_S)
             reader, writer = await asyncio.open_connection(sock=sock, limit=http1.MAX_HEAD_BYTES)
             try:
                 session = _Session(context, admitted.admitted, settings.duration_s, reader, writer)

@@ -61,7 +61,7 @@ def answering(answers: Sequence[bytes], hellos: list[Hello]) -> Talk:
 
 async def fails(port: int, *, wait_s: float = 5.0, key_file: str | None = None) -> tuple[str, str]:
     with pytest.raises(Failure) as caught:
-        async with control.admission(HELLO, context(port, key_file), wait_s=wait_s):
+        async with control.admission(HELLO, context(port, key_file), "127.0.0.1", wait_s=wait_s):
             pass
     return caught.value.reason, caught.value.detail or ""
 
@@ -80,7 +80,7 @@ async def test_admitted_with_a_token_of_the_nonce(tmp_path: Path) -> None:
     hellos: list[Hello] = []
     async with (
         server(answering([encode(ADMITTED)], hellos)) as port,
-        control.admission(HELLO, context(port, str(key_file)), wait_s=0) as admitted,
+        control.admission(HELLO, context(port, str(key_file)), "127.0.0.1", wait_s=0) as admitted,
     ):
         assert admitted.admitted == ADMITTED
         assert admitted.greeting.http_port == 8863
@@ -93,7 +93,7 @@ async def test_a_laboratory_is_asked_without_a_token() -> None:
     hellos: list[Hello] = []
     async with (
         server(answering([encode(ADMITTED)], hellos)) as port,
-        control.admission(HELLO, context(port), wait_s=0),
+        control.admission(HELLO, context(port), "127.0.0.1", wait_s=0),
     ):
         pass
     assert hellos[0].token is None
@@ -113,7 +113,7 @@ async def test_the_slot_is_freed_at_once_and_also_when_the_test_fails() -> None:
 
     async with server(talk) as port:
         with pytest.raises(ZeroDivisionError):
-            async with control.admission(HELLO, context(port), wait_s=0):
+            async with control.admission(HELLO, context(port), "127.0.0.1", wait_s=0):
                 raise ZeroDivisionError
         for _ in range(100):
             if left:
@@ -145,7 +145,7 @@ async def test_no_slot_is_tried_once_more_when_there_is_time() -> None:
     hellos: list[Hello] = []
     async with (
         server(answering([full, encode(ADMITTED)], hellos)) as port,
-        control.admission(HELLO, context(port), wait_s=1),
+        control.admission(HELLO, context(port), "127.0.0.1", wait_s=1),
     ):
         pass
     assert len(hellos) == 2
@@ -229,7 +229,7 @@ async def test_start_and_report() -> None:
         writer.write(encode(report))
         await reader.readline()
 
-    async with server(talk) as port, control.admission(HELLO, context(port), wait_s=0) as admitted:
+    async with server(talk) as port, control.admission(HELLO, context(port), "127.0.0.1", wait_s=0) as admitted:
         admitted.start()
         assert await admitted.report(5) == report
         with pytest.raises(Failure) as caught:
@@ -248,7 +248,7 @@ async def test_cancelled_anywhere_leaves_nothing_behind() -> None:
         await reader.read()
 
     async def enter(port: int) -> None:
-        async with control.admission(HELLO, context(port), wait_s=0):
+        async with control.admission(HELLO, context(port), "127.0.0.1", wait_s=0):
             pass
 
     async with server(greets) as port:

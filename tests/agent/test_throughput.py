@@ -138,10 +138,10 @@ def test_a_core_that_others_use_is_our_own_fault(link: tuple[Namespace, Namespac
     here, there = link
     pinned = ["taskset", "-c", "0"]
     with reflector(there, tmp_path), contextlib.ExitStack() as burners:
-        for _ in range(2):
+        for _ in range(4):
             burner = burners.enter_context(subprocess.Popen([*pinned, sys.executable, "-c", "while True: pass"]))
             burners.callback(burner.kill)
-        command = here.argv(*pinned, sys.executable, "-m", "agent", "once", *WORDS, "--json")
+        command = here.argv(*pinned, "nice", "-n", "5", sys.executable, "-m", "agent", "once", *WORDS, "--json")
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     record = json.loads(done.stdout)
     assert (record["outcome"], record["reason"]) == ("invalid", "cpu_limited")

@@ -198,14 +198,14 @@ async def test_shaped_links() -> None:
         assert values.start_s + values.stall_s + values.played_s == pytest.approx(12.0, abs=0.02)
     # 1.6 Mbit over the goodput of the link.
     assert slow.start_s == pytest.approx(1.6 / (0.3 * 1448 / 1514), abs=0.2)
-    assert slow.stall_count == 2
+    assert slow.stall_count in (2, 3)
     assert slow.mean_mbps is not None
     assert slow.mean_mbps < 0.7
     assert middle.start_s == pytest.approx(1.6 / (2 * 1448 / 1514), abs=0.2)
-    assert middle.stall_count == 0
+    assert middle.stall_s < 0.5, "none, but on a machine that does other work"
     assert middle.mean_mbps == pytest.approx(1.41, abs=0.3)
     assert fast.start_s == pytest.approx(1.6 / (20 * 1448 / 1514), abs=0.2)
-    assert fast.stall_count == 0
+    assert fast.stall_s < 0.5
     assert fast.mean_mbps == pytest.approx(7.35, abs=0.3)
 
 
