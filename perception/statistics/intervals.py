@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from scipy.stats import binom, t
+from scipy.special import bdtr, bdtrik, stdtr, stdtrit
 
 Z: Final = 1.959963984540054
 """Of the normal distribution, for 95 %."""
@@ -67,9 +67,15 @@ def order_stat_ci(n: int, q: float) -> RankInterval:
         raise ValueError(f"q: a quantile's interval is asked between 0 and 1, not at {q!r}")
     if n == 0:
         return RankInterval(None, None, 1.0)
-    lo, hi = int(binom.ppf(LOW, n, q)), int(binom.ppf(HIGH, n, q)) + 1
-    coverage = float(binom.cdf(hi - 1, n, q) - binom.cdf(lo - 1, n, q))
+    lo, hi = _binomial_quantile(LOW, n, q), _binomial_quantile(HIGH, n, q) + 1
+    coverage = float(bdtr(hi - 1, n, q)) - (float(bdtr(lo - 1, n, q)) if lo else 0.0)
     return RankInterval(lo if lo >= 1 else None, hi if hi <= n else None, coverage)
+
+
+def _binomial_quantile(p: float, n: int, q: float) -> int:
+    """The least k with P(B <= k) >= p, of n tries at q. From scipy.special: scipy.stats takes a second to import."""
+    k = math.ceil(bdtrik(p, n, q))
+    return k - 1 if k > 0 and bdtr(k - 1, n, q) >= p else k
 
 
 def mean(values: Sequence[float]) -> float:
@@ -98,10 +104,10 @@ def p_value(values: Sequence[float]) -> float | None:
     error = standard_error(values)
     if error == 0:
         return float(mean(values) == 0)
-    return float(2 * t.sf(abs(mean(values)) / error, len(values) - 1))
+    return 2 * float(stdtr(len(values) - 1, -abs(mean(values)) / error))
 
 
 @lru_cache(maxsize=64)
 def t_quantile(p: float, df: int) -> float:
     """Of Student's t distribution."""
-    return float(t.ppf(p, df))
+    return float(stdtrit(df, p))

@@ -3,6 +3,9 @@
 import math
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import binom, sem, t, ttest_1samp
 
 from perception.statistics.intervals import around, order_stat_ci, p_value, wilson
 
@@ -29,6 +32,22 @@ def test_wilson_of_nothing_and_of_nonsense() -> None:
 )
 def test_order_statistics(n: int, q: float, ranks: tuple[int, int], coverage: float) -> None:
     assert order_stat_ci(n, q) == (*ranks, pytest.approx(coverage, abs=1e-5))
+
+
+@given(st.integers(1, 5000), st.floats(0.001, 0.999))
+def test_order_statistics_are_binomial_quantiles(n: int, q: float) -> None:
+    found = order_stat_ci(n, q)
+    lo, hi = int(binom.ppf(0.025, n, q)), int(binom.ppf(0.975, n, q)) + 1
+    assert (found.lo_rank, found.hi_rank) == (lo or None, hi if hi <= n else None)
+    assert found.coverage == pytest.approx(binom.cdf(hi - 1, n, q) - binom.cdf(lo - 1, n, q), abs=1e-9)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=4, max_size=9))
+def test_student_is_scipy_s(days: list[float]) -> None:
+    assume(max(days) - min(days) > 1e-6)
+    lo, hi = around(sum(days) / len(days), days)
+    assert (lo, hi) == pytest.approx(t.interval(0.95, len(days) - 1, sum(days) / len(days), sem(days)), abs=1e-6)
+    assert p_value(days) == pytest.approx(ttest_1samp(days, 0).pvalue, abs=1e-9)
 
 
 def test_order_statistics_without_bounds() -> None:
