@@ -63,6 +63,8 @@ class WebSettings(Table):
     login: Login | None = None
     simulated: bool = False
     """Everything in the store is made up: said on the page and in the API."""
+    reports_folder: File | None = None
+    """Where perception puts the weekly reports (its `report.folder`): the page then offers the newest."""
     allow_open: bool = False
     """True: without a login, also where other machines can reach the page."""
 

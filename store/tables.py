@@ -102,12 +102,13 @@ def _names(kind: Any, seen: set[Any] | None = None) -> list[str]:
 
 
 def with_folder(table: dict[str, Any], folder: Path, defaults: dict[str, str]) -> dict[str, Any]:
-    """`table` over `defaults`, with the file names in it absolute: those of `defaults`, `path`, and `..._file`."""
+    """`table` over `defaults`, with the file names in it absolute: those of `defaults`, `path`, `..._file` and
+    `..._folder`."""
 
     def absolute(key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return {name: absolute(name, inner) for name, inner in value.items()}
-        names_file = key == "path" or key in defaults or key.endswith("_file")
+        names_file = key == "path" or key in defaults or key.endswith(("_file", "_folder"))
         return str(folder / value) if names_file and isinstance(value, str) else value
 
     return {key: absolute(key, value) for key, value in (defaults | table).items()}

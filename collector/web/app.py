@@ -21,6 +21,7 @@ from collector.web.overview import Overview, build
 from collector.web.page import Pages, Rendered, rendered, static_files
 from collector.web.recent import FRESH_S, Recent
 from collector.web.seams import Venues, WebSettings
+from collector.web.standing import Standing
 from store.interface import Store
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Picture:
         self,
         state: State,
         recent: Recent,
+        standing: Standing,
         venues: Venues,
         pages: Pages,
         *,
@@ -73,6 +75,7 @@ class Picture:
         self._simulated = simulated
         self._state = state
         self._recent = recent
+        self._standing = standing
         self._venues = venues
         self._pages = pages
         self._fresh_s = fresh_s
@@ -88,11 +91,18 @@ class Picture:
     async def overview(self) -> Overview:
         """The picture, at most `fresh_s` old; what was just read and a changed link are in it at once."""
         await self._recent.refresh()
+        await self._standing.refresh()
         cause = (self._state.broker.up, self._state.store.up, self._recent.failure, self._recent.read_at)
         if self._overview is None or time.monotonic() - self._built >= self._fresh_s or cause != self._cause:
             now = datetime.fromtimestamp(self._wall(), UTC)
             self._overview = build(
-                self._state, self._recent, self._venues, now, self._version, simulated=self._simulated
+                self._state,
+                self._recent,
+                self._venues,
+                now,
+                self._version,
+                standing=self._standing,
+                simulated=self._simulated,
             )
             self._built, self._cause, self._made = time.monotonic(), cause, {}
         return self._overview
@@ -112,6 +122,7 @@ class Picture:
     async def close(self) -> None:
         """Give back the thread and the read that is under way."""
         await self._recent.close()
+        await self._standing.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _make(self, what: str, make: Callable[[Overview], bytes]) -> Rendered:
@@ -127,9 +138,10 @@ class Picture:
 class Site:
     """The routes."""
 
-    def __init__(self, state: State, picture: Picture, static: dict[str, bytes]) -> None:
+    def __init__(self, state: State, picture: Picture, standing: Standing, static: dict[str, bytes]) -> None:
         self._state = state
         self._picture = picture
+        self._standing = standing
         self._static = {name: rendered(content) for name, content in static.items()}
 
     async def page(self, request: web.Request) -> web.Response:
@@ -173,6 +185,13 @@ class Site:
             answer |= {name: _health(link) for name, link in links.items()}
         return _json(answer, status=200 if healthy else 503)
 
+    async def report(self, request: web.Request) -> web.StreamResponse:
+        """A weekly report's file, to be kept: its HTML has styles of its own, which this page's policy forbids."""
+        path = self._standing.file(request.match_info["name"])
+        if path is None:
+            raise web.HTTPNotFound
+        return web.FileResponse(path, headers={"Content-Disposition": f'attachment; filename="{path.name}"'})
+
     async def file(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if name not in self._static:
@@ -199,8 +218,11 @@ def make_app(
     static = static_files()
     recent = Recent(store, fresh_s=fresh_s, wall=wall)
     pages = Pages(static, every_s=fresh_s)
-    picture = Picture(state, recent, register, pages, fresh_s=fresh_s, wall=wall, simulated=settings.simulated)
-    site = Site(state, picture, static)
+    standing = Standing(store, settings.reports_folder, wall=wall)
+    picture = Picture(
+        state, recent, standing, register, pages, fresh_s=fresh_s, wall=wall, simulated=settings.simulated
+    )
+    site = Site(state, picture, standing, static)
     guard = Guard(settings.login) if settings.login else None
 
     @web.middleware
@@ -227,6 +249,7 @@ def make_app(
             web.get("/", site.page),
             web.get("/fragment", site.fragment),
             web.get("/static/{name}", site.file),
+            web.get("/reports/{name}", site.report),
             web.get("/api/overview", site.overview),
             web.get("/api/agents", site.agents),
             web.get("/api/venues/{slug}", site.venue),

@@ -16,6 +16,7 @@ from collector.web import wifi
 from collector.web.recent import Recent, Seen, Track
 from collector.web.seams import Site, Venues
 from collector.web.sparkline import Slot
+from collector.web.standing import ScoreView, Standing, VerdictView
 from collector.web.wifi import Told, WifiView
 from contract.messages import Job
 from contract.series import OUTCOME_FIELDS, FieldValue
@@ -142,6 +143,10 @@ class VenueView(Struct, kw_only=True):
     states: dict[JobState, int]
     silent: int
     """Agents' interfaces that are silent."""
+    scores: list[ScoreView]
+    """One for each network; none before perception has scored a day."""
+    verdicts: list[VerdictView]
+    """One for each network; none where the newest is hours old."""
     sites: list[SiteView]
 
 
@@ -174,16 +179,25 @@ class Overview(Struct, kw_only=True):
     venues: list[VenueView]
     """Worst first."""
     waiting: list[Waiting]
+    reports: list[str]
+    """Files of the newest weekly report, under `/reports/`."""
 
 
 def build(
-    state: State, recent: Recent, venues: Venues, now: datetime, version: str, *, simulated: bool = False
+    state: State,
+    recent: Recent,
+    venues: Venues,
+    now: datetime,
+    version: str,
+    *,
+    standing: Standing | None = None,
+    simulated: bool = False,
 ) -> Overview:
-    """The picture at `now`."""
+    """The picture at `now`; without `standing` nothing of scores and reports."""
     by_venue: dict[str, list[SiteView]] = defaultdict(list)
     for site, tracks in _with_tracks(venues.sites(now), recent.tracks):
         by_venue[site.venue].append(_site(site, tracks, state, now))
-    cards = [_venue(slug, sites, venues) for slug, sites in by_venue.items()]
+    cards = [_venue(slug, sites, venues, standing) for slug, sites in by_venue.items()]
     cards.sort(key=lambda card: (LEVELS.index(card.level), card.silent == 0, card.slug))
     sites = [site for card in cards for site in card.sites]
     waiting = _waiting(state, sites)
@@ -201,6 +215,7 @@ def build(
         agents=count_agents(sites, waiting),
         venues=cards,
         waiting=waiting,
+        reports=standing.reports if standing else [],
     )
 
 
@@ -330,7 +345,7 @@ def _job_state(outcome: FieldValue, slot: datetime | None, period_s: float | Non
     return "invalid"
 
 
-def _venue(slug: str, sites: list[SiteView], venues: Venues) -> VenueView:
+def _venue(slug: str, sites: list[SiteView], venues: Venues, standing: Standing | None) -> VenueView:
     venue = venues.venue(slug)
     states: dict[JobState, int] = defaultdict(int)
     for site in sites:
@@ -344,6 +359,8 @@ def _venue(slug: str, sites: list[SiteView], venues: Venues) -> VenueView:
         networks=sorted({site.network for site in sites}),
         states=dict(states),
         silent=sum(site.contact == "silent" for site in sites),
+        scores=standing.scores.get(slug, []) if standing else [],
+        verdicts=standing.verdicts.get(slug, []) if standing else [],
         sites=sorted(sites, key=lambda site: (site.agent, site.interface)),
     )
 

@@ -11,7 +11,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from collector.web import faces, sparkline, wifi
+from collector.web import faces, sparkline, standing, wifi
 from collector.web.messages import HTML_LANGUAGE, LANGUAGES, TEXTS, Language, Words
 from collector.web.overview import JOB_LEVEL, JobView, Overview, Waiting
 from collector.web.recent import HOUR_S
@@ -84,6 +84,9 @@ class Pages:
             no_target=NO_TARGET,
             spoken=faces.spoken,
             bar=wifi.BAR,
+            trend=standing.trend,
+            trend_box=f"0 0 {standing.WIDTH} {standing.HEIGHT}",
+            told=lambda verdict: getattr(verdict, language),
         )
         return html.encode()
 

@@ -75,5 +75,9 @@ class WebSettings(Protocol):
         """Whether what the store holds is made up."""
 
     @property
+    def reports_folder(self) -> Path | None:
+        """Where perception puts its reports; None: they are not offered."""
+
+    @property
     def login(self) -> Login | None:
         """None: everyone who reaches the port may read."""

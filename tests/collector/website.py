@@ -15,7 +15,7 @@ from collector.web import serve
 from collector.web.recent import FRESH_S
 from contract.messages import Job, Status
 from contract.series import RAW_SERIES, FieldValue
-from store.interface import Row, StoreUnavailable
+from store.interface import Block, Row, StoreUnavailable
 from store.point import Point
 from store.sqlite import SqliteStore
 
@@ -67,6 +67,7 @@ class Settings:
     listen: str = "127.0.0.1"
     simulated: bool = False
     login: Login | None = None
+    reports_folder: Path | None = None
 
 
 class TroubledStore:
@@ -101,6 +102,17 @@ class TroubledStore:
         await self._ask()
         async for row in self._store.rows(series, start_ns, end_ns, where=where):
             yield row
+
+    async def columns(
+        self, series: str, fields: Sequence[str], start_ns: int, end_ns: int, *, where: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Block]:
+        """What is read once a minute is not counted."""
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.broken is not None:
+            raise StoreUnavailable(self.broken)
+        async for block in self._store.columns(series, fields, start_ns, end_ns, where=where):
+            yield block
 
     async def latest(
         self, series: str, by: Sequence[str], *, since_ns: int, where: Mapping[str, str] | None = None
