@@ -9,6 +9,8 @@ from grafana.generator.messages import ALIASES, DASHBOARDS, NETWORKS, VARIABLES,
 from grafana.generator.panels import WIDTH, Ask, Json, Names, Panel, render
 
 SCHEMA_VERSION: Final = 37
+MOST_STEPS: Final = 200
+"""Of a state timeline: each hour of a week, and no more answers than that for a month."""
 GOV: Final = columns.values("gov")
 
 
@@ -146,7 +148,7 @@ def _district(language: Language) -> list[Panel]:
         Panel("wall.course", "timeseries", _asks("wall.course"), "ppi", "score", 16, 9, "1h", bounds=(0, 100)),
         Panel(
             "wall.segments", "state-timeline", (Ask("wall.segments", "$tag_venue"),), "segment", "verdict",
-            WIDTH, 18, links=(series,),
+            WIDTH, 18, "1h", MOST_STEPS, links=(series,),
         ),
     ]  # fmt: skip
 
@@ -248,7 +250,8 @@ def _gov(language: Language) -> list[Panel]:
         curve("rtt_p50_ms", "rtt_p50_ms", bounds=(0, None)),
         curve("loss_ratio", "loss_ratio", bounds=(0, None)),
         curve("rt_pdv_p95_ms", "rt_pdv_p95_ms", bounds=(0, None)),
-        Panel("gov.segments", "state-timeline", (Ask("gov.segments", "$tag_venue"),), "segment", "verdict", 14, 9),
+        Panel("gov.segments", "state-timeline", (Ask("gov.segments", "$tag_venue"),), "segment", "verdict", 14, 9,
+              "1h", MOST_STEPS),
         Panel("gov.busy", "table", _asks("gov.busy"), "down_busy_mbps", "score", 10, 9, hidden=("Time",),
               links=(link,)),
         Panel("gov.outages", "table", _asks("gov.outages"), "hours", "incident", WIDTH, 9, hidden=("end_s", "cause"),

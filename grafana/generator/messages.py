@@ -153,8 +153,9 @@ PANELS: Final[dict[str, Told]] = {
     ),
     "wall.segments": _told(
         "由哪一段负责", "The segment to blame",
-        "每场所每小时的判定。同一时刻许多行同色:一个共同的原因。",
-        "Each venue's verdict, hour by hour. Many rows of one colour at one time: one common cause.",
+        "每场所每小时的判定;超过八天时每格是其最后一小时。同一时刻许多行同色:一个共同的原因。",
+        "Each venue's verdict, hour by hour; above eight days each step shows its last hour. Many rows of one colour "
+        "at one time: one common cause.",
     ),
     # Venue detail
     "venue.index": _told(

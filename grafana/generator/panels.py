@@ -59,6 +59,8 @@ class Panel(NamedTuple):
     width: int = 8
     height: int = 8
     min_interval: str = ""
+    max_points: int = 0
+    """How many steps the range is cut into at most; 0: as many as there is room for."""
     options: Json = {}
     custom: Json = {}
     transformations: tuple[Json, ...] = ()
@@ -108,6 +110,7 @@ def render(panel: Panel, id_: int, x: int, y: int, language: Language, names: Na
         "options": {**_options(panel, language), **panel.options},
         "transformations": [*panel.transformations, *_tidy(panel, language)],
         **({"interval": panel.min_interval} if panel.min_interval else {}),
+        **({"maxDataPoints": panel.max_points} if panel.max_points else {}),
     }
 
 

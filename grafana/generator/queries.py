@@ -128,6 +128,12 @@ def _rollup(probe: str, metric: str, by: str = "") -> Query:
     return Query(HOURS, f'SELECT {mean} FROM "{probe}" WHERE {where} GROUP BY {groups} fill(none)')
 
 
+def _segments(where: str) -> Query:
+    """Each venue's verdicts; of a step of several hours the last one."""
+    groups = 'GROUP BY time($__interval), "venue" fill(none)'
+    return Query(HOURS, f'SELECT last("segment") AS "segment" FROM "verdict" WHERE {where} AND $timeFilter {groups}')
+
+
 def _agent(field: str, how: str = "max") -> Query:
     where = f'{_AGENT} AND "ok" = 1 AND {RECENT}'
     select = f'SELECT {how}("{field}") AS "{field}" FROM "agent"'
@@ -211,10 +217,11 @@ QUERIES: Final[dict[str, Query]] = {
     ),
     "wall.course": Query(
         HOURS,
-        f'SELECT mean("ppi") AS "ppi", min("ppi") AS "worst" {_scores(f"{_NETWORK} AND {_PROFILE}", "hour")} '
+        # No look at what is absent: of a month's hours it would take as long as all else of the wall together.
+        f'SELECT mean("ppi") AS "ppi", min("ppi") AS "worst" {_scores(f"{_NETWORK} AND {_PROFILE}", "hour", "")} '
         "GROUP BY time($__interval) fill(none)",
     ),
-    "wall.segments": Query(HOURS, f'SELECT "segment" FROM "verdict" WHERE {_NETWORK} AND $timeFilter GROUP BY "venue"'),
+    "wall.segments": _segments(_NETWORK),
     # -- Venue detail
     "venue.index": Query(HOURS, f'SELECT last("ppi") AS "ppi" {_scores(_VENUE)} GROUP BY "profile"'),
     "venue.complete": Query(
@@ -317,9 +324,7 @@ QUERIES: Final[dict[str, Query]] = {
         f'{_scores(_GOV, value="down_mbps")} GROUP BY "venue")',
         "table",
     ),
-    "gov.segments": Query(
-        HOURS, 'SELECT "segment" FROM "verdict" WHERE "network" = \'gov\' AND $timeFilter GROUP BY "venue"'
-    ),
+    "gov.segments": _segments(_GOV),
     "gov.outages": Query(
         HOURS,
         f'SELECT "venue", "segment", "hours", {_names(_INCIDENT_COLUMNS)} FROM "incident" '

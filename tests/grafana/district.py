@@ -7,9 +7,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from perception import profiles
 from perception.calendar import NO_CALENDAR
@@ -18,6 +17,7 @@ from perception.rollups.roll import HOUR_NS
 from perception.rollups.roller import Place, Roller
 from perception.scores.scorer import Scorer
 from simulator import district
+from simulator.district import District
 from simulator.faults import Fault
 from simulator.output import announcements, statuses, to_points
 from simulator.virtual import VirtualAgent
@@ -69,6 +69,21 @@ FAULTS = [
     fault("power_cut", WIFI[3], 28.5, LAST_HOUR),
     fault("portal_stuck", WIFI[5], QUIET_HOUR, LAST_HOUR),
 ]
+
+
+class Story(NamedTuple):
+    """What happens where, and which hours of it are simulated."""
+
+    place: District
+    faults: tuple[Fault, ...]
+    spells: tuple[tuple[int, int], ...]
+
+    @property
+    def end_ns(self) -> int:
+        return START_NS + self.spells[-1][1] * HOUR_NS
+
+
+STORY = Story(DISTRICT, tuple(FAULTS), SPELLS)
 
 
 class Answer:
@@ -143,43 +158,43 @@ class Both:
 
 
 async def fill(influx: Store, folder: Path) -> None:
-    """Measure, roll up, score, judge."""
+    """The small district's story, and a collector's minutes."""
     quick = SqliteStore(folder / "store.sqlite", retention_days=None, hours_retention_days=None)
     await quick.ensure()
     await influx.ensure()
     try:
-        await _fill(cast(Store, Both(quick, influx)), folder)
+        await compute(cast(Store, Both(quick, influx)), folder, STORY, measured())
     finally:
         await quick.close()
+    good, _ = await collecting.minutes(folder)
+    await write(influx, collecting.again(good, START_NS, END_NS))
 
 
-async def _fill(store: Store, folder: Path) -> None:
-    await write(store, measured())
+async def compute(store: Store, folder: Path, story: Story, points: Sequence[Point]) -> None:
+    """Write what was measured; roll up, score, judge."""
+    await write(store, points)
     sites = folder / "sites.toml"
-    sites.write_text(district.register(DISTRICT))
+    sites.write_text(district.register(story.place))
     configured = Profiles(ProfileSettings(), folder)
     known = {network: profiles.named(name) for network, name in profiles.DEFAULTS.items()}
     place = Place(register.read(sites), known, NO_CALENDAR)
     roller = Roller(store, place)
-    jobs = await roller.jobs(START_NS, END_NS)
-    for first, last in SPELLS:
+    jobs = await roller.jobs(START_NS, story.end_ns)
+    for first, last in story.spells:
         for hour in range(first, last):
-            await roller.roll(START_NS + hour * HOUR_NS, jobs, until_ns=END_NS)
-    async for _ in Scorer(store, place.roll, configured).score(START_NS, END_NS, jobs):
+            await roller.roll(START_NS + hour * HOUR_NS, jobs, until_ns=story.end_ns)
+    async for _ in Scorer(store, place.roll, configured).score(START_NS, story.end_ns, jobs):
         pass
-    await write(store, standins.points(DISTRICT, measured(), FAULTS, START_NS, END_NS))
-    good, _ = await collecting.minutes(folder)
-    await write(store, collecting.again(good, START_NS, END_NS))
+    await write(store, standins.points(story.place, points, story.faults, START_NS, story.end_ns))
 
 
-@cache
-def measured() -> list[Point]:
+def measured(story: Story = STORY) -> list[Point]:
     """What the district's agents measure, with their jobs and births."""
-    world = World(DISTRICT, FAULTS)
-    points = announcements(world, START_MS, END_NS // 10**6) + statuses(world, START_MS, END_NS // 10**6)
-    for box in DISTRICT.boxes:
+    world, end_ms = World(story.place, list(story.faults)), story.end_ns // 10**6
+    points = announcements(world, START_MS, end_ms) + statuses(world, START_MS, end_ms)
+    for box in story.place.boxes:
         agent = VirtualAgent(world, box)
-        for first, last in SPELLS:
+        for first, last in story.spells:
             points += to_points(agent, agent.records(START_MS + first * HOUR_MS, START_MS + last * HOUR_MS))
     return sorted(points, key=lambda point: point.time_ns)
 

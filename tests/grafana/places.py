@@ -31,6 +31,7 @@ class Asked(NamedTuple):
     table: bool
     board: str = ""
     interval: str = ""
+    max_points: int = 0
 
 
 def panels() -> Iterator[tuple[str, Json]]:
@@ -53,6 +54,7 @@ def panel_queries(language: str = "en") -> list[Asked]:
             target["resultFormat"] == "table",
             name.split("/")[1],
             panel.get("interval", ""),
+            panel.get("maxDataPoints", 0),
         )
         for name, panel in panels()
         if name.startswith(f"{language}/")

@@ -143,3 +143,22 @@ def test_required_settings_of_a_receiver_have_a_value_in_the_example() -> None:
         for receiver in point["receivers"]:
             (name,) = re.findall(r"\$\{(\w+)\}", str(receiver["settings"]))
             assert re.fullmatch(r"https://\S+|\S+@\S+", ENVIRONMENT[name])
+
+
+@pytest.mark.parametrize(("page", "language"), [("docs/grafana.md", "en"), ("docs/grafana.zh-CN.md", "zh")])
+def test_the_page_names_every_dashboard_and_rule_with_its_limits(page: str, language: str) -> None:
+    text = (FOLDER.parent / page).read_text()
+    for name, board in BOARDS.items():
+        if name.startswith(language):
+            assert f"| {board['title']} | `{board['uid']}` |" in text
+    rows = {
+        name: line.split("|")
+        for line in text.splitlines()
+        if line.startswith("| `wanggan-")
+        for name in re.findall(r"`(wanggan-[\w-]+)`", line.split("|")[1])
+    }
+    assert set(rows) == {rule["uid"] for rule in rules()}
+    for rule in rules():
+        _, _, _, pending, cause, _ = rows[rule["uid"]]
+        assert cause.strip() == rule["labels"]["wanggan"]
+        assert re.findall(r"\d+", pending) == re.findall(r"\d+", rule["for"])
