@@ -42,7 +42,7 @@ APT_LONG := \
 	kmod \
 	qemu-system-x86
 
-SUITES := throughput reflector latency dns_web video simulator encode ingest footprint nothing_lost backpressure statistics wifi isolation
+SUITES := throughput reflector latency dns_web video simulator encode ingest footprint nothing_lost backpressure statistics grafana wifi isolation
 
 .PHONY: help up test test-long check bench lint apt apt-long clean
 .DEFAULT_GOAL := help

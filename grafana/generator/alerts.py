@@ -100,7 +100,7 @@ GROUPS: Final[dict[str, tuple[Rule, ...]]] = {
             "portal",
             Words("放行场所出现认证门户", "Portal on an allow-listed site"),
             Words(
-                "{{ .Labels.venue }} 应放行,却被门户拦住(近 3 小时中 " + _VALUE + " 小时)",
+                "{{ .Labels.venue }} 应放行，却被门户拦住（近 3 小时中 " + _VALUE + " 小时）",
                 "{{ .Labels.venue }} should be let through, but the portal is in the way (" + _VALUE + " of 3 hours)",
             ),
             "gt", 0, "5m", "outage", "warning", "venue",
@@ -118,9 +118,9 @@ GROUPS: Final[dict[str, tuple[Rule, ...]]] = {
     "wanggan-platform": (
         Rule(
             "collector-behind",
-            Words("采集器落后", "Collector behind"),
+            Words("采集端落后", "Collector behind"),
             Words(
-                "采集器 {{ .Labels.collector }} 五分钟来入库延迟都在 " + _VALUE + " 毫秒以上",
+                "采集端 {{ .Labels.collector }} 五分钟来入库延迟都在 " + _VALUE + " 毫秒以上",
                 "collector {{ .Labels.collector }}: lag never below " + _VALUE + " ms in five minutes",
             ),
             "gt", marks.LAG_MS, "5m", "platform", "warning", "collector",
@@ -129,7 +129,7 @@ GROUPS: Final[dict[str, tuple[Rule, ...]]] = {
             "store-refuses",
             Words("数据库拒绝写入", "Database refuses writes"),
             Words(
-                "采集器 {{ .Labels.collector }} 写不进数据库,或它自己不再上报",
+                "采集端 {{ .Labels.collector }} 写不进数据库，或它自己不再上报",
                 "collector {{ .Labels.collector }} cannot write to the database, or no longer reports",
             ),
             "lt", 1, "2m", "platform", "critical", "collector", silent_is_bad=True,

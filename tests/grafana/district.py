@@ -13,9 +13,11 @@ from typing import Any, NamedTuple, cast
 from perception import profiles
 from perception.calendar import NO_CALENDAR
 from perception.config import Profiles, ProfileSettings
+from perception.fleet import FleetWatch
 from perception.rollups.roll import HOUR_NS
 from perception.rollups.roller import Place, Roller
 from perception.scores.scorer import Scorer
+from perception.work import judged
 from simulator import district
 from simulator.district import District
 from simulator.faults import Fault
@@ -83,6 +85,8 @@ class Story(NamedTuple):
         return START_NS + self.spells[-1][1] * HOUR_NS
 
 
+FLEET_NS = 6 * 60 * 10**9
+"""Between two looks at the fleet; really they are a minute apart."""
 STORY = Story(DISTRICT, tuple(FAULTS), SPELLS)
 
 
@@ -180,12 +184,17 @@ async def compute(store: Store, folder: Path, story: Story, points: Sequence[Poi
     place = Place(register.read(sites), known, NO_CALENDAR)
     roller = Roller(store, place)
     jobs = await roller.jobs(START_NS, story.end_ns)
-    for first, last in story.spells:
-        for hour in range(first, last):
-            await roller.roll(START_NS + hour * HOUR_NS, jobs, until_ns=story.end_ns)
-    async for _ in Scorer(store, place.roll, configured).score(START_NS, story.end_ns, jobs):
+    hours = [START_NS + hour * HOUR_NS for first, last in story.spells for hour in range(first, last)]
+    fleet = FleetWatch(store, register.Register(sites), back_days=30)
+    for hour_ns in hours:
+        rows = await roller.roll(hour_ns, jobs, until_ns=story.end_ns)
+        for time_ns in range(hour_ns, hour_ns + HOUR_NS, FLEET_NS):
+            await write(store, await fleet.points(time_ns))
+        fleet.closed(rows)
+    async for _ in Scorer(store, place.roll, configured).score(hours, jobs):
         pass
-    await write(store, standins.points(story.place, points, story.faults, START_NS, story.end_ns))
+    await judged(store, place.roll, configured, jobs, hours)
+    await write(store, standins.points(story.place, story.faults, START_NS, story.end_ns))
 
 
 def measured(story: Story = STORY) -> list[Point]:

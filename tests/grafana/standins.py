@@ -1,10 +1,8 @@
-"""What `perception run` will write of verdicts and of the fleet, until it does; made of the same points and faults."""
+"""Verdicts and incidents as `perception run` will write them, until it does; made of the same faults."""
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 
-from contract.series import FLEET, INCIDENT, VERDICT, FieldValue, Series
+from contract.series import INCIDENT, VERDICT, FieldValue, Series
 from perception.rollups.roll import HOUR_NS
 from simulator.district import District
 from simulator.faults import Fault
@@ -13,9 +11,7 @@ from store.point import Point
 MINUTE_NS = 60 * 10**9
 
 
-def points(
-    district: District, measured: Sequence[Point], faults: Sequence[Fault], start_ns: int, end_ns: int
-) -> list[Point]:
+def points(district: District, faults: Sequence[Fault], start_ns: int, end_ns: int) -> list[Point]:
     found = []
     for box in district.boxes:
         venue, network = box.venue.slug, box.venue.network
@@ -49,19 +45,6 @@ def points(
                     INCIDENT, (venue, network, fault.segment), fault.start_minute * MINUTE_NS // HOUR_NS * HOUR_NS,
                     hours=max(1, hours), open=int(open_), venues=1, end_s=fault.end_minute * 60.0,
                     confidence=0.9, zh="中", en="en",
-                )
-            )  # fmt: skip
-        times = sorted(p.time_ns for p in measured if p.tags[0] == box.agent and p.series not in ("jobs", "status"))
-        most = max(Counter(time_ns // HOUR_NS for time_ns in times).values())
-        for time_ns in range(start_ns, end_ns, MINUTE_NS):
-            newest = bisect_right(times, time_ns)
-            hour_ns = time_ns // HOUR_NS * HOUR_NS
-            there = bisect_right(times, hour_ns - 1) - bisect_right(times, hour_ns - HOUR_NS - 1)
-            silent_s = (time_ns - times[newest - 1]) / 1e9 if newest else None
-            found.append(
-                _point(
-                    FLEET, (box.agent, venue, network), time_ns, silent_s=silent_s,
-                    online=int(silent_s is not None and silent_s < 300), completeness=there / most,
                 )
             )  # fmt: skip
     return found
