@@ -5,12 +5,14 @@ scores, verdicts and incidents.
 
 An hour of the district (52 agents) goes through the real writers; its rows then stand in every hour of the month, those
 of a day in every day. What a query costs depends on rows and series, not on what they say. A time is what a client
-sees: the request, the query, and the answer read as JSON.
+sees: the request, the query, and the answer read as JSON; beside it the CPU that the server spent, which does not
+depend on who else is busy.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -45,7 +47,7 @@ async def main(argv: Sequence[str]) -> int:
         server.start()
         try:
             rows = await _fill(server.url, Path(folder), options.days)
-            found = {f"{days} days": _ask(server.url, options.rounds, days) for days in (7, options.days)}
+            found = {f"{days} days": _ask(server, options.rounds, days) for days in (7, options.days)}
         finally:
             server.stop()
     report = {"rows": rows, "days": options.days, "rounds": options.rounds, "ranges": found}
@@ -98,8 +100,14 @@ def _interval(one: Asked, hours: float) -> Asked:
     return one._replace(interval=f"{round_h}h")
 
 
-def _ask(url: str, rounds: int, days: int) -> dict[str, dict[str, float]]:
-    grafana = Grafana(url, "bench")
+def _cpu_ms(pid: int) -> float:
+    """Of a process and its threads since its start."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _ask(server: Influxd, rounds: int, days: int) -> dict[str, dict[str, float]]:
+    grafana = Grafana(server.url, "bench")
     chosen = {"network": "wifi", "profile": ".*"}
     now_ns = START_NS + (HOUR + 1) * HOUR_NS
     found = {}
@@ -107,6 +115,7 @@ def _ask(url: str, rounds: int, days: int) -> dict[str, dict[str, float]]:
     for one in (_interval(one, 24.0 * days) for one in asked):
         times = []
         rows = 0
+        cpu_ms = _cpu_ms(server.pid)
         for _ in range(rounds):
             began = time.perf_counter()
             rows = len(grafana.ask(one, chosen, now_ns, 24.0 * days).rows)
@@ -114,7 +123,8 @@ def _ask(url: str, rounds: int, days: int) -> dict[str, dict[str, float]]:
         assert rows, one.where
         times.sort()
         p95 = times[-(-len(times) * 95 // 100) - 1]
-        found[one.where] = {"rows": rows, "p50_ms": statistics.median(times), "p95_ms": p95}
+        cpu_ms = (_cpu_ms(server.pid) - cpu_ms) / rounds
+        found[one.where] = {"rows": rows, "p50_ms": statistics.median(times), "p95_ms": p95, "cpu_ms": cpu_ms}
     return found
 
 
@@ -123,7 +133,8 @@ def _print(report: dict[str, Any]) -> None:
     for span, found in report["ranges"].items():
         print(f"\nrange of {span}")
         for where, times in found.items():
-            print(f"  {where:55} {times['rows']:6} rows  p50 {times['p50_ms']:6.1f} ms  p95 {times['p95_ms']:6.1f} ms")
+            took = f"p50 {times['p50_ms']:6.1f}  p95 {times['p95_ms']:6.1f}  server's CPU {times['cpu_ms']:6.1f} ms"
+            print(f"  {where:50} {times['rows']:6.0f} rows  {took}")
 
 
 if __name__ == "__main__":
