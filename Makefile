@@ -33,14 +33,17 @@ APT := \
 	udhcpc \
 	util-linux \
 	victoria-metrics
-# For `make test-long`: a virtual machine whose power is cut. Its kernel is not among them: the test downloads that
-# package and unpacks it into pytest's cache, so this machine never boots it.
+# For `make test-long`: virtual machines, one whose power is cut and one with emulated radios. Their kernel is not among
+# them: the test downloads that package and unpacks it into pytest's cache, so this machine never boots it.
 APT_LONG := \
 	busybox-static \
 	cpio \
 	e2fsprogs \
+	hostapd \
+	iw \
 	kmod \
-	qemu-system-x86
+	qemu-system-x86 \
+	wpasupplicant
 
 SUITES := throughput reflector latency dns_web video simulator encode ingest footprint nothing_lost backpressure statistics grafana wifi isolation
 

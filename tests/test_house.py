@@ -140,6 +140,10 @@ TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mkfs.ext4": "e2fsprogs",
     "udhcpc": "udhcpc",
+    "hostapd": "hostapd",
+    "iw": "iw",
+    "wpa_supplicant": "wpasupplicant",
+    "wpa_cli": "wpasupplicant",
 }
 """Programs that tests may start, and the Debian package of each."""
 

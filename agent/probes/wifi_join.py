@@ -12,7 +12,7 @@ from agent.portal_check import ask_reflector
 from agent.probe import Context, Failure, Probe, Settings
 from agent.wifi import dhcp
 from agent.wifi.dhcp import Client
-from agent.wifi.join import REASONS, Stage
+from agent.wifi.join import REASONS, Joined, Stage
 from agent.wifi.supplicant import Unheard
 from agent.wifi.watch import Watch
 from contract.values import WifiJoin
@@ -60,26 +60,25 @@ async def measure(settings: WifiJoinSettings, context: Context) -> WifiJoin:
     values = context.values = joined.values
     if values.failed_stage is not None:
         raise Failure(REASONS[values.failed_stage], joined.detail or f"at {values.failed_stage}")
-    assert joined.begun_s is not None
     try:
-        await _go_online(settings, context, values, joined.begun_s)
+        await _go_online(settings, context, values, joined)
     finally:
         if settings.leave:
             await _leave(settings, watch)
     return values
 
 
-async def _go_online(settings: WifiJoinSettings, context: Context, values: WifiJoin, begun_s: float) -> None:
+async def _go_online(settings: WifiJoinSettings, context: Context, values: WifiJoin, joined: Joined) -> None:
     """The stages behind those of the radio."""
     clock, target = context.clock, context.target
     assert target is not None
-    at_s = clock.boot()
+    assert joined.begun_s is not None
     try:
         if settings.dhcp == "other":
             await dhcp.given(context.interface, clock, settings.dhcp_s)
         else:
             await dhcp.acquire(settings.dhcp, context.interface, settings.dhcp_s)
-            values.dhcp_ms = (clock.boot() - at_s) * 1000
+            values.dhcp_ms = (clock.boot() - joined.ended_s) * 1000
     except Failure as failure:
         raise _failed(values, "dhcp", failure.reason, failure.detail) from failure
     at_s = clock.boot()
@@ -89,7 +88,7 @@ async def _go_online(settings: WifiJoinSettings, context: Context, values: WifiJ
     if check.valid:
         assert check.first_byte_s is not None
         values.first_byte_ms = check.ms_to(check.first_byte_s)
-        values.online_ms = (check.first_byte_s - begun_s) * 1000
+        values.online_ms = (check.first_byte_s - joined.begun_s) * 1000
         return
     found = check.failure
     if check.portal:

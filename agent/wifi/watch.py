@@ -21,11 +21,17 @@ from contract.vocabulary import Reason
 
 LEAVE_S: Final = 3.0
 """What a disconnect that we asked for is waited for, and the reason code of a join that has failed."""
+LOOK_S: Final = 0.05
 EMPTY_SCANS: Final = 2
 """An access point that one scan does not hear may be heard by the next; phones scan again, too."""
 
 _SCANNED: Final = "CTRL-EVENT-SCAN-RESULTS"
 _SCAN_FAILED: Final = "CTRL-EVENT-SCAN-FAILED"
+
+_UNDER_WAY: Final = frozenset(
+    {"AUTHENTICATING", "ASSOCIATING", "ASSOCIATED", "4WAY_HANDSHAKE", "GROUP_HANDSHAKE", "COMPLETED"}
+)
+"""States of a supplicant that has not left."""
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +90,7 @@ class Watch:
             await self._leave()
             if fresh:
                 await self._supplicant.order("PMKSA_FLUSH")
+            self._led = asyncio.Queue()  # what came until now was the end of something else
             self._association.ask(self._clock.boot())
             await self._supplicant.order("RECONNECT")
             return await self._follow(self._led, timeout_s)
@@ -134,14 +141,14 @@ class Watch:
         return True
 
     async def _leave(self) -> None:
-        assert self._led is not None
+        """Whatever was under way is over when this returns, and its events have been heard."""
         await self._supplicant.order("DISCONNECT")
-        try:
-            async with asyncio.timeout(LEAVE_S):
-                while self._association.bssid is not None:
-                    await self._led.get()
-        except TimeoutError:
-            raise Unheard("wpa_supplicant did not disconnect") from None
+        for _ in range(round(LEAVE_S / LOOK_S)):
+            await self._clock.sleep(LOOK_S)
+            state = (await self._supplicant.status()).get("wpa_state")
+            if state not in _UNDER_WAY and self._association.bssid is None:
+                return
+        raise Unheard(f"wpa_supplicant was told to disconnect and is {state}")
 
     async def _follow(self, led: asyncio.Queue[Joined | Moved], timeout_s: float) -> Joined:
         empty_scans = 0

@@ -38,6 +38,8 @@ class Supplicant(asyncio.DatagramProtocol):
         self.replies: dict[str, str] = {}
         self.bssid: str | None = None
         """Whom STATUS names as associated."""
+        self.state = "DISCONNECTED"
+        """What STATUS says without one."""
         self.silent = False
         self.speed = 1.0
         self._attached: list[Any] = []
@@ -63,7 +65,7 @@ class Supplicant(asyncio.DatagramProtocol):
         if command == "PING":
             return "PONG\n"
         if command == "STATUS":
-            state = f"bssid={self.bssid}\nwpa_state=COMPLETED" if self.bssid else "wpa_state=SCANNING"
+            state = f"bssid={self.bssid}\nwpa_state=COMPLETED" if self.bssid else f"wpa_state={self.state}"
             return f"{state}\nip_address=10.9.0.98\n"
         return "OK\n"
 

@@ -340,6 +340,28 @@ async def test_a_led_join_leaves_first_and_is_recorded_by_nobody_else(tmp_path: 
     assert records == []
 
 
+async def test_an_attempt_that_was_under_way_is_not_the_led_one(tmp_path: Path) -> None:
+    late = Event(0.02, f"CTRL-EVENT-DISCONNECTED bssid={OTHER_AP} reason=3 locally_generated=1")
+    async with supplicant(tmp_path) as fake, watching(tmp_path) as (watch, _):
+        assert await watch.attached(5)
+        for event in recorded("assoc_reject")[:2]:
+            fake.say(event.text)
+        fake.plays["DISCONNECT"], fake.plays["RECONNECT"] = [late], recorded("psk")[2:]
+        joined = await watch.join(fresh=False, timeout_s=20)
+    assert (joined.values.failed_stage, joined.values.bssid) == (None, AP)
+
+
+async def test_a_supplicant_that_does_not_leave_is_our_own_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.wifi.watch.LEAVE_S", 0.3)
+    async with supplicant(tmp_path) as fake, watching(tmp_path) as (watch, _):
+        assert await watch.attached(5)
+        fake.state = "ASSOCIATING"
+        with pytest.raises(Unheard, match="is ASSOCIATING"):
+            await watch.join(fresh=False, timeout_s=1)
+
+
 @pytest.mark.parametrize(
     ("name", "stage"),
     [("wrong_key", "handshake"), ("eap_failure", "eap"), ("auth_reject", "auth"), ("assoc_reject", "assoc"),

@@ -132,7 +132,7 @@ def initramfs(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("initramfs")
     files = Initramfs(folder / "root")
     files.add_modules(kernel, "virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
-    files.add_python("agent", "contract", "msgspec", "aiomqtt", "paho", "pycares", "cffi", "_cffi_backend")
+    files.add_python("agent", "contract", "msgspec", "aiomqtt", "paho", "pycares", "cffi", "_cffi_backend", "tzdata")
     files.add(Path(__file__).with_name("outbox_guest.py"), "/outbox_guest.py")
     return files.pack(folder / "initramfs.cpio", MAIN)
 

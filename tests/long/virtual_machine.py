@@ -30,8 +30,15 @@ PACKAGES = {
     "cpio": "cpio",
     "depmod": "kmod",
     "mkfs.ext4": "e2fsprogs",
+    "hostapd": "hostapd",
+    "hostapd_cli": "hostapd",
+    "wpa_supplicant": "wpasupplicant",
+    "wpa_cli": "wpasupplicant",
+    "iw": "iw",
+    "dnsmasq": "dnsmasq-base",
+    "mosquitto": "mosquitto",
 }
-"""Each tool that is called here, and the Debian package that has it."""
+"""Each tool that is called here or in a guest, and the Debian package that has it."""
 
 KERNEL = "linux-image-amd64"
 """Depends on the current kernel package of the ordinary flavour."""
@@ -47,7 +54,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 exec </dev/console >/dev/console 2>&1
-for module in $(cat /modules); do insmod "$module" || echo "cannot load $module"; done
+while read -r module; do insmod $module || echo "cannot load $module"; done < /modules
 . /main.sh
 poweroff -f
 """
@@ -81,9 +88,14 @@ class Kernel(NamedTuple):
         dependencies = {}
         for line in (self.modules / "modules.dep").read_text().splitlines():
             file, _, needs = line.partition(":")
-            dependencies[Path(file).name.split(".")[0].replace("-", "_")] = [*reversed(needs.split()), file]
+            dependencies[module_name(Path(file))] = [*reversed(needs.split()), file]
         files = dict.fromkeys(file for name in names for file in dependencies[name.replace("-", "_")])
         return [self.modules / file for file in files]
+
+
+def module_name(file: Path) -> str:
+    """That of a module's file, as the kernel writes it."""
+    return file.name.split(".")[0].replace("-", "_")
 
 
 def debian_kernel(cache: Path) -> Kernel:
@@ -178,11 +190,17 @@ class Initramfs:
         compileall.compile_dir(self._root / "packages", quiet=2)
 
     def add_modules(self, kernel: Kernel, *names: str) -> None:
-        """Kernel modules, loaded at boot in this order, each after what it depends on. Call it once."""
-        files = kernel.load_order(names)
+        """Kernel modules, loaded at boot in this order, each after what it depends on. Call it once.
+
+        A name may be followed by parameters: ``"mac80211_hwsim radios=4"``.
+        """
+        parameters = {name.replace("-", "_"): words for name, _, words in (text.partition(" ") for text in names)}
+        files = kernel.load_order(parameters)
+        lines = []
         for file in files:
             self.add(file, f"/modules.d/{file.name}")
-        self.write("/modules", "".join(f"/modules.d/{file.name}\n" for file in files))
+            lines.append(f"/modules.d/{file.name} {parameters.get(module_name(file), '')}".strip() + "\n")
+        self.write("/modules", "".join(lines))
 
     def pack(self, archive: Path, main: str) -> Path:
         """Write `archive`. `main` is the shell script that the guest runs; when it ends, the guest powers off."""
@@ -271,6 +289,7 @@ async def boot(
     *,
     disks: Sequence[Path] = (),
     memory_mib: int = 512,
+    cpus: int = 1,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[VirtualMachine]:
     """Start a machine; it is killed at the end of the block.
@@ -284,7 +303,7 @@ async def boot(
     drives = [f"file={disk},format=raw,if=virtio,cache=writeback" for disk in disks]
     process = await asyncio.create_subprocess_exec(
         tool("qemu-system-x86_64"),
-        *("-accel", "tcg", "-cpu", "max", "-m", str(memory_mib), "-nodefaults", "-no-reboot"),
+        *("-accel", "tcg", "-cpu", "max", "-smp", str(cpus), "-m", str(memory_mib), "-nodefaults", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none"),
         *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
         *("-append", " ".join(command_line)),
