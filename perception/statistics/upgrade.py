@@ -11,6 +11,8 @@ MIN_WEEKS: Final = 2
 """Of a baseline; 4 are better."""
 WEEKS: Final = 4
 DAYS_OF_WEEK: Final = 7
+LEAST_POINTS: Final = 1.0
+"""A smaller change of a score is none, however certain (自定)."""
 ONE_DAY: Final = timedelta(days=1)
 
 Days = Mapping[date, float]
@@ -51,12 +53,20 @@ def windows(upgraded: date, last_day: date, weeks: int = WEEKS) -> Windows | Non
     return Windows((cut_over - length, cut_over), (first, first + min(whole, weeks) * DAYS_OF_WEEK * ONE_DAY))
 
 
-def effect(found: Windows | None, upgraded: Days, controls: Sequence[Days], *, higher_is_better: bool = True) -> Effect:
+def effect(
+    found: Windows | None,
+    upgraded: Days,
+    controls: Sequence[Days],
+    *,
+    least: float = LEAST_POINTS,
+    higher_is_better: bool = True,
+) -> Effect:
     """The venue's change between the windows less the mean change of its controls.
 
     Each day of the venue is seen against its controls' (as changes from their own level before); the means of whole
     weeks are the sample. Weeks, not days: a venue drifts by whole weeks, and days that share a week's drift would make
     an interval that claims an effect where there is none. Student's t with the pooled variance of both windows' weeks.
+    Better or worse is only what excludes 0 and is at least `least`, in the unit of the values.
     """
     if found is None:
         return Effect("no_baseline", None, NOT_KNOWN, None, None, 0)
@@ -73,7 +83,8 @@ def effect(found: Windows | None, upgraded: Days, controls: Sequence[Days], *, h
     interval = Interval(estimate - half, estimate + half)
     if not others:
         return Effect("no_control", estimate, interval, was, now, 0)
-    return Effect(_answer(interval, higher_is_better), estimate, interval, was, now, len(others))
+    answer = _answer(interval, higher_is_better) if abs(estimate) >= least else "no_evidence"
+    return Effect(answer, estimate, interval, was, now, len(others))
 
 
 def _answer(interval: Interval, higher_is_better: bool) -> Answer:

@@ -135,6 +135,15 @@ def test_a_week_with_three_days_is_none() -> None:
     assert effect(UPGRADE, short, [venue(70, 70)]).answer == "no_baseline"
 
 
+def test_a_change_too_small_to_matter_is_no_evidence() -> None:
+    small = venue(70, 70.9, 0.01)
+    found = effect(UPGRADE, small, [venue(70, 70, 0.01)])
+    assert found.answer == "no_evidence"
+    assert found.interval.lo is not None
+    assert found.interval.lo > 0
+    assert effect(UPGRADE, small, [venue(70, 70, 0.01)], least=0.5).answer == "better"
+
+
 def test_a_control_that_is_silent_for_a_while_brings_no_level_in() -> None:
     """Two controls at different levels; one misses half of its days after the upgrade."""
     high, low = venue(90, 90), venue(50, 50)
