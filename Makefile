@@ -17,6 +17,7 @@ APT := \
 	chromium \
 	curl \
 	dnsmasq-base \
+	docker-compose \
 	fping \
 	gcc \
 	influxdb \

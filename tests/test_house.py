@@ -131,6 +131,7 @@ TOOLS = {
     "dig": "bind9-dnsutils",
     "tracepath": "iputils-tracepath",
     "dnsmasq": "dnsmasq-base",
+    "docker-compose": "docker-compose",
     "nginx": "nginx",
     "ping": "iputils-ping",
     "fping": "fping",

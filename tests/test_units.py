@@ -14,8 +14,6 @@ DEPLOY = Path(__file__).parent.parent / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 EXPOSURE = 20
 """Tenths: 2.0 of 10."""
-PROMISED = {("perception", "run")}
-"""Commands of the contract that are still to come."""
 PROGRAM = "/opt/wanggan/bin/wanggan"
 
 each_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -67,7 +65,7 @@ def test_its_commands_are_ours(unit: Path) -> None:
         program, word, action, *rest = line.split()
         assert program == PROGRAM
         assert unit.stem.startswith(f"wanggan-{word}")
-        assert action in words_of(word) or (word, action) in PROMISED
+        assert action in words_of(word)
         assert rest[-1] == f"/etc/wanggan/{word}.toml"
 
 

@@ -116,7 +116,7 @@ class Broker:
         text = (ROOT / "deploy/mosquitto/mosquitto.conf").read_text()
         assert text.count("\nlistener 8883\n") == 1
         text = text.replace("\nlistener 8883\n", f"\nlistener {fleet.port} 127.0.0.1\n")
-        text = text.replace("/etc/wanggan/broker/acl", str(ROOT / "deploy/mosquitto/acl"))
+        text = text.replace("/etc/wanggan/mosquitto.acl", str(ROOT / "deploy/mosquitto/acl"))
         text = text.replace("/etc/wanggan/broker", str(fleet.folder / "authority/broker"))
         assert "/etc/wanggan" not in text.replace("#", "")
         if os.geteuid() == 0:
