@@ -10,6 +10,7 @@ from perception.rollups.roll import HOUR_NS
 from perception.rollups.roller import Place, Roller
 from perception.scores.scorer import Scorer
 from perception.scoring.profile import Profile
+from perception.verdicts.verdicts import Verdicts
 from store import register
 from store.interface import Store
 from store.register import Roll, microseconds
@@ -89,7 +90,10 @@ async def score(
 
 
 async def judged(store: Store, roll: Roll, profiles: Profiles, jobs: Jobs, hours: Sequence[int]) -> None:
-    """The verdicts of some hours.
+    """The verdicts of some hours, in their order, and the incidents that they make.
 
     :raises StoreError: when the store cannot be read or written.
     """
+    verdicts = Verdicts(store, roll, profiles.busy())
+    for hour_ns in sorted(hours):
+        await verdicts.judge(hour_ns, jobs)

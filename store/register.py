@@ -168,6 +168,7 @@ class Roll:
         self.agents = frozenset(site.agent for site in sites.sites)
         self.contracts: dict[tuple[str, str], list[tuple[Span, Contract]]] = {}
         """What was promised, by venue and network."""
+        self._sites = sites.sites
         self.zone = zone = ZoneInfo(sites.timezone)
         """Local time of all venues."""
         places: dict[tuple[str, str], list[tuple[Span, int]]] = {}
@@ -188,6 +189,14 @@ class Roll:
         for key, spans in places.items():
             # The newest first: nearly every record is about where the box is now.
             self.spans[key] = sorted((span for span, _ in spans), reverse=True)
+
+    def portals(self, network: str) -> Iterable[tuple[str, datetime | None]]:
+        """Of each site of a network, its venue and when the portal's allow-list entry of its box ends."""
+        for site in self._sites:
+            if site.network == network:
+                until = site.portal_allowed_until
+                local = until is not None and until.tzinfo is None
+                yield site.venue, until.replace(tzinfo=self.zone) if until is not None and local else until
 
     def find(self, agent: str, interface: str, slot_us: int) -> Span | None:
         """Where it stood at `slot_us`; None when the register does not say."""

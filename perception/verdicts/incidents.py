@@ -31,13 +31,13 @@ class Incident:
     """Hours that blame the segment; 0: it was merged into another or is no more."""
     confidence: float
     """That of its surest hour."""
-    scope: str
-    venues: int
+    scope: str = ""
+    venues: int = 1
     """Venues that share the cause."""
-    target: str
-    cause: str
+    target: str = ""
+    cause: str = ""
     """The same for all of them."""
-    open: int
+    open: int = 0
     """1 while it goes on."""
     zh: str = ""
     en: str = ""
@@ -103,9 +103,7 @@ def incident(group: Sequence[Verdict], last_hour_ns: int) -> Incident:
         hours=len(group),
         confidence=told.confidence,
         scope=told.scope,
-        venues=1,
         target=told.target,
-        cause="",
         open=int(last.time_ns + GAP_NS >= last_hour_ns),
         zh=told.zh,
         en=told.en,
