@@ -1,4 +1,4 @@
-"""`wanggan agent run | once | check-config | install`."""
+"""`wanggan agent run | once | check-config | install | doctor`."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 from agent import bundle, config, once
 from agent import main as program
@@ -144,6 +144,27 @@ def _start(settled: Config) -> int:
     return OK
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from agent import doctor
+
+    language: doctor.Language = arguments.lang or _language()
+    findings = asyncio.run(doctor.examine(arguments.config))
+    if arguments.json:
+        print(json.dumps([finding.as_json(language) for finding in findings], ensure_ascii=False))
+    else:
+        for finding in findings:
+            print(finding.line(language))
+    if findings[0].state == "failed":
+        return USAGE
+    return FAILED if any(finding.state == "failed" for finding in findings) else OK
+
+
+def _language() -> Literal["en", "zh"]:
+    """That of the terminal."""
+    named = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), "")
+    return "zh" if named.startswith("zh") else "en"
+
+
 def _plain(record: Record) -> dict[str, Any]:
     """A Record as it stands on the wire."""
     plain: dict[str, Any] = json.loads(encode(record))
@@ -189,6 +210,12 @@ def _parser() -> argparse.ArgumentParser:
     check = words.add_parser("check-config", help="0 when the file is sound, 2 with the reason when it is not")
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(command=_check)
+
+    doctor = words.add_parser("doctor", help="is this box ready? what was found, and what to do about it")
+    doctor.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"({DEFAULT_CONFIG})")
+    doctor.add_argument("--lang", choices=("en", "zh"), help="(that of the terminal)")
+    doctor.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    doctor.set_defaults(command=_doctor)
 
     install = words.add_parser("install", help="take a bundle of `wanggan fleet enrol`: configuration and keys")
     install.add_argument("bundle", type=Path, metavar="BUNDLE")

@@ -86,6 +86,16 @@ class _Echo:
         self._train.note_reply(sequence, (received_ns - self._sent_ns[sequence]) / 1e6)
 
 
+def permitted() -> bool:
+    """Whether this process may send echo requests at all."""
+    try:
+        sock, _ = _open(socket.AF_INET)
+    except (NotPermitted, OSError):
+        return False
+    sock.close()
+    return True
+
+
 def _open(family: socket.AddressFamily) -> tuple[socket.socket, bool]:
     """An ICMP socket and whether it is raw (then it gets everybody's packets, with their IP header)."""
     protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP

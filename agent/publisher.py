@@ -287,7 +287,7 @@ class Publisher:
             clean_start=True,
             properties=_properties(PacketTypes.CONNECT, SessionExpiryInterval=0),
             keepalive=KEEPALIVE_S,
-            tls_context=_tls(self._mqtt),
+            tls_context=tls(self._mqtt),
             will=aiomqtt.Will(topics.up(self._agent, "status"), encode(self._status(online=False)), qos=1, retain=True),
         )
 
@@ -566,7 +566,7 @@ def _properties(packet: int, **values: Any) -> Properties:
     return properties
 
 
-def _tls(mqtt: Mqtt) -> ssl.SSLContext | None:
+def tls(mqtt: Mqtt) -> ssl.SSLContext | None:
     """Verified TLS 1.2 or later, with our own certificate where there is one.
 
     :raises OSError: when a file cannot be read or is no PEM.

@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS: Final[dict[str, Command]] = {
     "up": Command("wanggan.up", "agent,server", "everything on this machine, with a live page: the place to start"),
-    "agent": Command("agent.commands", "agent", "measure: run, once, check-config, install"),
+    "agent": Command("agent.commands", "agent", "measure: run, once, check-config, install, doctor"),
     "reflector": Command("reflector.commands", "reflector", "the target that agents measure against: run"),
     "simulate": Command("simulator.commands", "server", "a virtual fleet with known truth: file, store or live"),
     "score": Command("perception.score", "server", "one JSON object in, its score out: every formula of the report"),
