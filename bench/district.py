@@ -5,8 +5,9 @@ are when an hour closes.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -76,37 +77,51 @@ class Rolled:
 
 def rolled(world: World, hours: int = HOURS, probes: Sequence[str] = PROBES, *, late: bool = False) -> Iterator[Rolled]:
     """Hour after hour, all agents together. `late` takes what came late, too."""
+    agents = agents_of(world, probes)
+    for first in range(0, hours, BLOCK_HOURS):
+        begin_ms = START_MINUTE * 60_000 + first * HOUR_MS
+        yield from block(world.district, agents, begin_ms, min(BLOCK_HOURS, hours - first), probes, late=late)
+
+
+def agents_of(world: World, probes: Sequence[str]) -> list[VirtualAgent]:
+    """All of them, with the jobs of some probes alone."""
     agents = [VirtualAgent(world, box) for box in world.district.boxes]
     for agent in agents:
         agent.jobs = [job for job in agent.jobs if job.probe in probes]
-    for first in range(0, hours, BLOCK_HOURS):
-        begin_ms = START_MINUTE * 60_000 + first * HOUR_MS
-        last = min(first + BLOCK_HOURS, hours)
-        readers: dict[tuple[int, str], Reader] = {}
-        for agent in agents:
-            for (hour, probe), records in _split(agent, begin_ms, last - first, probes, late).items():
-                reader = readers.setdefault((hour, probe), Reader(probe))
-                reader.take(_block(probe, agent.box, records))
-        for hour in range(last - first):
-            start_ms = begin_ms + hour * HOUR_MS
-            expected = _expected(world.district, start_ms, probes)
-            yield Rolled(
-                start_ms * 10**6,
-                [
-                    Row.of(point)
-                    for probe in probes
-                    for point in roll(
-                        probe,
-                        readers.get((hour, probe), Reader(probe)).raw(),
-                        Facts(
-                            hour_ns=start_ms * 10**6,
-                            local=lambda venue, network: _LOCAL,
-                            expected={probe: expected[probe]},
-                            is_gateway=lambda agent, target: target == "gateway",
-                        ),
-                    )
-                ],
-            )
+    return agents
+
+
+def block(
+    place: District,
+    agents: Sequence[VirtualAgent],
+    begin_ms: int,
+    hours: int,
+    probes: Sequence[str],
+    *,
+    late: bool = False,
+    local: Callable[[str, str, int], LocalHour] | None = None,
+) -> Iterator[Rolled]:
+    """Some hours in a row. `local` by venue, network and hour (ns): who reads busy hours tells them."""
+    readers: dict[tuple[int, str], Reader] = {}
+    for agent in agents:
+        for (hour, probe), records in _split(agent, begin_ms, hours, probes, late).items():
+            reader = readers.setdefault((hour, probe), Reader(probe))
+            reader.take(_block(probe, agent.box, records))
+    for hour in range(hours):
+        start_ms = begin_ms + hour * HOUR_MS
+        hour_ns = start_ms * 10**6
+        facts = Facts(
+            hour_ns=hour_ns,
+            local=(lambda venue, network: _LOCAL) if local is None else partial(_local, local, hour_ns),
+            expected=_expected(place, start_ms, probes),
+            is_gateway=lambda agent, target: target == "gateway",
+        )
+        raw = {probe: readers.get((hour, probe), Reader(probe)).raw() for probe in probes}
+        yield Rolled(hour_ns, [Row.of(point) for probe in probes for point in roll(probe, raw[probe], facts)])
+
+
+def _local(local: Callable[[str, str, int], LocalHour], hour_ns: int, venue: str, network: str) -> LocalHour:
+    return local(venue, network, hour_ns)
 
 
 _LOCAL: Final = LocalHour(busy=0, hour=0, dow=1)

@@ -21,7 +21,8 @@ _SCOPE: Final[dict[str, dict[Language, str]]] = {
 _STAGES: Final = {
     "scan": "扫描", "auth": "认证", "assoc": "关联", "eap": "EAP认证", "handshake": "握手", "dhcp": "地址获取",
 }  # fmt: skip
-_PORTAL: Final = {"portal": "拦截", "limited": "无应答"}
+_PORTAL: Final = {"portal": ("拦截", "in the way"), "limited": ("无应答", "without an answer")}
+_SLOW: Final = ("缓慢", "slow")
 _OWN: Final = {
     "no_records": ("无记录", "no records"),
     "cpu_limited": ("处理器不足", "CPU-limited"),
@@ -93,7 +94,7 @@ def _chinese(v: Verdict) -> tuple[list[str | None], str]:
         case "dhcp":
             return [f"已关联未获地址{_counted(v, '（', '）')}"], "DHCP"
         case "portal":
-            state = _PORTAL.get(v.p_state, "缓慢")
+            state = _PORTAL.get(v.p_state, _SLOW)[0]
             return ["网关正常" if v.g_state == "good" else None, f"认证页{state}", _ms(v.portal_ms)], "门户"
         case "dns":
             which = f"（{v.target}）" if v.target else ""
@@ -132,7 +133,7 @@ def _english(v: Verdict) -> tuple[list[str | None], str]:
         case "dhcp":
             return [f"Associated, no address{_counted(v, ' (', ')')}"], "DHCP"
         case "portal":
-            state = v.p_state if v.p_state in _PORTAL else "slow"
+            state = _PORTAL.get(v.p_state, _SLOW)[1]
             return ["Gateway fine" if v.g_state == "good" else None, f"portal {state}", _ms(v.portal_ms)], "portal"
         case "dns":
             which = f" ({v.target})" if v.target else ""

@@ -1,0 +1,104 @@
+"""Before and after an upgrade: is the effect found where there was one, and claimed where there was none?
+
+python -m bench.upgrade [--seeds 1-5] [--workers 2]
+
+Two weeks before, the week of the upgrade, two weeks after, of the simulated Wi-Fi venues; the index (PPI) of every day
+from every third of its hours. Each venue that was not upgraded is asked about as if it had been, with venues of its own
+type that were not either beside it.
+"""
+
+import argparse
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Final
+
+from bench.district import HOUR_MS, START_MINUTE, agents_of, block
+from perception import profiles
+from perception.rollups.roll import LocalHour
+from perception.scores.samples import METRICS, Venue
+from perception.scores.score import score
+from perception.statistics.upgrade import effect, windows
+from simulator import district
+from simulator.world import World
+
+WEEKS: Final = 5
+UPGRADE_WEEK: Final = 2
+WEEK_MINUTES: Final = 7 * 24 * 60
+HOURS: Final = range(0, WEEKS * 7 * 24, 3)
+VENUES: Final = 40
+CONTROLS: Final = 3
+ZONE: Final = timezone(timedelta(hours=8))
+PROFILES: Final = {True: "wifi-public-2026", False: "wifi-observe-2026"}
+"""By whether a venue's agents join."""
+
+
+def days(place: district.District) -> dict[str, dict[date, float]]:
+    """The index of each day, by venue."""
+    known = {joins: profiles.named(name) for joins, name in PROFILES.items()}
+    types = {venue.slug: venue.type for venue in place.venues}
+    probes = tuple(METRICS)
+    agents = agents_of(World(place), probes)
+    seen: dict[tuple[str, date], Venue] = defaultdict(Venue)
+
+    def local(venue: str, network: str, hour_ns: int) -> LocalHour:
+        at = datetime.fromtimestamp(hour_ns // 10**9, UTC).astimezone(ZONE)
+        busy = known[True].busy_idle.is_busy(types[venue], at.weekday(), at.hour * 60 + 30)
+        return LocalHour(int(busy), at.hour, at.isoweekday())
+
+    for hour in HOURS:
+        for rolled in block(place, agents, START_MINUTE * 60_000 + hour * HOUR_MS, 1, probes, local=local):
+            day = datetime.fromtimestamp(rolled.time_ns // 10**9, UTC).astimezone(ZONE).date()
+            for row in rolled.rows:
+                seen[row.venue, day].add(row, _role, day.toordinal())
+    found: dict[str, dict[date, float]] = defaultdict(dict)
+    for (slug, day), venue in seen.items():
+        _, rated = score(venue, known[venue.joins], "day")
+        if rated.score is not None:
+            found[slug][day] = rated.score
+    return found
+
+
+def _role(agent: str, target: str) -> str:
+    return target if target in ("gateway", "core") else "service" if target == "gov-portal" else "internet"
+
+
+def run(seed: int) -> Counter[tuple[bool, str]]:
+    """Answers of one seed, by whether the venue was upgraded."""
+    upgraded_minute = START_MINUTE + UPGRADE_WEEK * WEEK_MINUTES + 24 * 60
+    place = district.build(seed, VENUES + 12, VENUES + 12, upgraded_minute)
+    wifi = [venue for venue in place.venues if venue.network == "wifi"]
+    place = district.District(seed, wifi, [box for box in place.boxes if box.venue.network == "wifi"])
+    values = days(place)
+    first = datetime.fromtimestamp(START_MINUTE * 60, UTC).astimezone(ZONE).date()
+    cut_over = datetime.fromtimestamp(upgraded_minute * 60, UTC).astimezone(ZONE).date()
+    found = windows(cut_over, first + timedelta(days=WEEKS * 7 - 1))
+    answers: Counter[tuple[bool, str]] = Counter()
+    for venue in wifi:
+        others = [v for v in wifi if v.type == venue.type and v.upgraded_minute is None and v is not venue]
+        controls = [values[other.slug] for other in others[:CONTROLS]]
+        answers[venue.upgraded_minute is not None, effect(found, values[venue.slug], controls).answer] += 1
+    return answers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", default="1-5", metavar="N-N")
+    parser.add_argument("--workers", type=int, default=2)
+    chosen = parser.parse_args()
+    first, _, last = chosen.seeds.partition("-")
+    began_s, total = time.monotonic(), Counter[tuple[bool, str]]()
+    with ProcessPoolExecutor(chosen.workers) as pool:
+        for answers in pool.map(run, range(int(first), int(last or first) + 1)):
+            total += answers
+            print(dict(answers), flush=True)
+    for was, what in ((True, "upgraded"), (False, "not upgraded")):
+        n = sum(count for (upgraded, _), count in total.items() if upgraded == was)
+        better, worse = total[was, "better"], total[was, "worse"]
+        print(f"{what}: {n} venues, better {better} ({better / n:.1%}), worse {worse} ({worse / n:.1%})")
+    print(f"seeds {chosen.seeds}, {time.monotonic() - began_s:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
