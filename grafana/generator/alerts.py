@@ -98,10 +98,10 @@ GROUPS: Final[dict[str, tuple[Rule, ...]]] = {
         ),
         Rule(
             "portal",
-            Words("放行场所出现认证门户", "Portal on an allow-listed site"),
+            Words("认证门户受阻", "Portal in the way"),
             Words(
-                "{{ .Labels.venue }} 应放行，却被门户拦住（近 3 小时中 " + _VALUE + " 小时）",
-                "{{ .Labels.venue }} should be let through, but the portal is in the way (" + _VALUE + " of 3 hours)",
+                "{{ .Labels.venue }} 应放行却被门户拦住，或门户太慢（近 3 小时中 " + _VALUE + " 小时）",
+                "{{ .Labels.venue }}: portal in the way though allow-listed, or slow (" + _VALUE + " of 3 hours)",
             ),
             "gt", 0, "5m", "outage", "warning", "venue",
         ),

@@ -547,7 +547,8 @@ ALERTS: Final[dict[str, Query]] = {
     "portal": Query(
         HOURS,
         _watched(
-            'count("p_state") AS "hours"', "verdict", 180, _names(("venue", "network")), "\"p_state\" = 'bad'"
+            'count("segment") AS "hours"', "verdict", 180, _names(("venue", "network")),
+            "\"segment\" = 'portal' AND \"confidence\" > 0.5",
         ),
     ),
     "collector-behind": Query(RAW, _watched('min("lag_p95_ms") AS "lag"', "collector", 5, '"collector"')),
