@@ -35,8 +35,10 @@ from agent.probes import PROBES, wifi_link
 from agent.probes.wifi_link import WifiLinkSettings
 from agent.probes.wifi_scan import WifiScanSettings
 from agent.runner import Runner
+from agent.wifi.join import Association
 from contract.record import Record
 from contract.values import Dns, Values
+from tests.agent.supplicant import AP, DATA, recorded
 from tests.agent.test_command import descriptors, left
 from tests.agent.wifi.fake_iw import FORKS, FakeIw
 from tests.agent.wifi.families import NAMES, OUTPUTS, text
@@ -58,6 +60,7 @@ def main() -> int:
     logging.getLogger("agent").setLevel(logging.ERROR)
     missed = [
         *mutated(arguments.inputs, random.Random(arguments.seed)),
+        *events(arguments.inputs, random.Random(arguments.seed)),
         *asyncio.run(cost(arguments.samples)),
         *asyncio.run(hung(arguments.rounds)),
     ]
@@ -86,6 +89,28 @@ def mutated(inputs: int, chance: random.Random) -> Iterator[str]:
     print(f"mutated inputs: {inputs} sets of {len(OUTPUTS)} texts, {wrong} exceptions, {each_us:.0f} us a set")
     if wrong:
         yield f"{wrong} exceptions in {inputs} mutated inputs"
+
+
+def events(inputs: int, chance: random.Random) -> Iterator[str]:
+    """Follow whole recorded stories of the supplicant, their lines flipped, cut, doubled and in any order."""
+    stories = ["\n".join(event.text for event in recorded(file.stem)) for file in sorted(DATA.glob("*.events"))]
+    started_s, wrong, happenings = time.process_time(), 0, 0
+    for _ in range(inputs):
+        association = Association()
+        association.sync(chance.choice((None, AP)))
+        try:
+            for at_s, line in enumerate(_mutate(chance.choice(stories), chance).split("\n")):
+                happening = association.feed(line, float(at_s))
+                if happening is not None:
+                    happenings += 1
+                    msgspec.convert(msgspec.to_builtins(happening.values), type(happening.values))
+        except Exception as error:
+            wrong += 1
+            print(f"{type(error).__name__}: {error}")
+    each_us = (time.process_time() - started_s) / max(1, inputs) * 1e6
+    print(f"mutated events: {inputs} stories, {happenings} happenings, {wrong} exceptions, {each_us:.0f} us a story")
+    if wrong:
+        yield f"{wrong} exceptions in {inputs} stories of mutated events"
 
 
 def _mutate(whole: str, chance: random.Random) -> str:

@@ -155,7 +155,7 @@ class Venue:
             slots[5] += row.planned
             slots[6] += row.reasons.get("suppressed", 0)
             self.records += row.n
-        if row.probe == "wifi_join" and (row.n or row.expected):
+        if row.probe == "wifi_join" and row.expected:  # what merely happened is of no job
             self.joins = True
         for name in _NAMES.get(row.probe, ()):
             source = SOURCES[name]

@@ -236,3 +236,7 @@ def test_every_field_is_a_stored_one(wifi: Profile) -> None:
     assert set(fields) <= set(SCORE.fields)
     assert set(SCORE.fields) - set(fields) == {"busy", "absent", "timeouts"}
     assert HOUR > 0
+
+
+def test_a_join_that_merely_happened_does_not_make_a_venue_join_actively() -> None:
+    assert not venue(rows("wifi_join", [{"scan_ms": 200.0}])).joins
