@@ -55,10 +55,16 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _rollup(settings: Settings, arguments: argparse.Namespace) -> int:
     """Every hour of a window again."""
-    from perception.work import rollup
+    from perception.work import kept, rollup
 
     start, end = _window(arguments)
     console = _console()
+    begin = kept(settings, start, datetime.now(UTC))
+    if begin > start:
+        console.print(f"raw points are kept since {begin:%Y-%m-%d %H:%M} UTC; hours before it stay as they are")
+        start = begin.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        if end <= start:
+            return SUCCESS
     with _progress(console, "rolling up") as told:
         hours, rows = asyncio.run(rollup(settings, _profiles(settings, arguments), start, end, told))
     console.print(f"{hours:,} hours rolled up, {rows:,} rows")
@@ -125,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
     rollup = words.add_parser("rollup", help="roll up the hours of a window again", allow_abbrev=False)
     rollup.set_defaults(run=_rollup)
-    score = words.add_parser("score", help="score the hours, days and weeks of a window again", allow_abbrev=False)
+    score = words.add_parser(
+        "score", help="score and judge the hours, days and weeks of a window again", allow_abbrev=False
+    )
     score.set_defaults(run=_score)
     score.add_argument(
         "--profile", action="append", metavar="P", help="under this one instead: a name, or a file (.yaml)"

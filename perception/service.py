@@ -114,7 +114,7 @@ class Service:
         """Hours that ended, also those of a downtime."""
         now_ns = self._now_ns()
         end_ns = (now_ns - CLOSED_NS) // HOUR_NS * HOUR_NS
-        oldest_ns = end_ns - self._retention_days * 24 * HOUR_NS
+        oldest_ns = end_ns - (self._retention_days - 1) * 24 * HOUR_NS
         first = self.progress.next_hour_ns
         first = end_ns - HOUR_NS if first is None else max(first, oldest_ns)
         while first < end_ns:
@@ -163,7 +163,8 @@ class Service:
         since_s = self.progress.touched_s - OVERLAP_S
         late: dict[int, set[str]] = defaultdict(set)
         told: dict[tuple[str, int], float] = {}
-        start_ns = now_ns - (self._retention_days + 1) * 24 * HOUR_NS
+        # Of older hours some raw points are deleted already: rolled up again they would lose what they have.
+        start_ns = now_ns - (self._retention_days - 1) * 24 * HOUR_NS
         async for row in self._store.rows(TOUCHED.name, start_ns, now_ns):
             at_s, key = float(row.fields.get("at_s") or 0.0), (row.tags["agent"], row.time_ns)
             if at_s > since_s and at_s > self._handled.get(key, 0.0):
@@ -200,7 +201,7 @@ class Service:
         if self.progress.reconciled == today or (self.progress.reconciled and local.time() < NIGHT):
             return
         end_ns = self._now_ns() // HOUR_NS * HOUR_NS
-        for back in range(self._retention_days + 1):
+        for back in range(self._retention_days - 1):  # the oldest day is being deleted
             begin_ns = end_ns - (back + 1) * 24 * HOUR_NS
             differing = await self._differing(begin_ns, begin_ns + 24 * HOUR_NS)
             if differing:
@@ -211,6 +212,8 @@ class Service:
         self._keep()
 
     async def _differing(self, start_ns: int, end_ns: int) -> dict[int, set[str]]:
+        """Hours, with the agents whose counts differ. An hour without any raw point was deleted, and its rows stay."""
+        there: set[int] = set()
         differing: dict[int, set[str]] = defaultdict(set)
         for probe in VALUES:
             raw = await self._store.aggregate(
@@ -221,11 +224,12 @@ class Service:
                 ROLLUPS[probe].key, "n", "sum", by=["agent"], start_ns=start_ns, end_ns=end_ns, every_ns=HOUR_NS
             )
             counted = {(bucket.time_ns, bucket.tags["agent"]): bucket.value for bucket in raw}
+            there |= {hour_ns for hour_ns, _ in counted}
             stored = {(bucket.time_ns, bucket.tags["agent"]): bucket.value for bucket in rolled}
             for hour_ns, agent in counted.keys() | stored.keys():
                 if counted.get((hour_ns, agent), 0) != stored.get((hour_ns, agent), 0):
                     differing[hour_ns].add(agent)
-        return dict(differing)
+        return {hour_ns: agents for hour_ns, agents in differing.items() if hour_ns in there}
 
     # -- the report
 

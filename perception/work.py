@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from perception.config import Profiles, Settings, calendar
 from perception.rollups.jobs import Jobs
@@ -48,6 +48,12 @@ def hours(start: datetime, end: datetime) -> range:
     return range(first, microseconds(end) * 1000, HOUR_NS)
 
 
+def kept(settings: Settings, start: datetime, now: datetime) -> datetime:
+    """`start`, or where raw points begin to be kept: hours before it would lose what was rolled up of them."""
+    days = settings.store.retention_days
+    return start if days is None else max(start, now - timedelta(days=days - 1))
+
+
 async def rollup(settings: Settings, profiles: Profiles, start: datetime, end: datetime, told: Told) -> tuple[int, int]:
     """Roll up every hour of a window; hours and rows that it made.
 
@@ -69,7 +75,8 @@ async def rollup(settings: Settings, profiles: Profiles, start: datetime, end: d
 async def score(
     settings: Settings, profiles: Profiles, start: datetime, end: datetime, told: Told, *, only: Sequence[Profile] = ()
 ) -> int:
-    """Score every hour, day and week of a window, under the configured profiles or under `only`; points written.
+    """Score every hour, day and week of a window, under the configured profiles or under `only`; scores written. Under
+    the configured ones also its verdicts.
 
     :raises ConfigError: when a file cannot be used.
     :raises StoreError: when the store cannot be read or written.
@@ -79,13 +86,18 @@ async def score(
     async with opened(settings) as store:
         jobs = await Jobs.load(store, found.roll, window.start, window.stop)
         scorer = Scorer(store, found.roll, profiles, only=only or None)
-        steps = scorer.steps(window)
+        steps = scorer.steps(window) + (0 if only else len(window))
         written = 0
         done = 0
         async for points in scorer.score(window, jobs):
             written += points
             done += 1
             told(done, steps)
+        if not only:
+            for hour_ns in window:
+                await judged(store, found.roll, profiles, jobs, [hour_ns])
+                done += 1
+                told(done, steps)
     return written
 
 

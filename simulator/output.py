@@ -16,6 +16,7 @@ from contract.record import Record
 from contract.series import JOBS, STATUS, FieldValue
 from simulator.district import Box, District
 from simulator.faults import Fault
+from simulator.schedule import jobs
 from simulator.virtual import VirtualAgent
 from simulator.world import World
 from store.interface import Store, StoreError
@@ -167,21 +168,21 @@ def to_points(agent: VirtualAgent, records: Sequence[Record]) -> Iterator[Point]
         yield to_point(record, tags, round(record.slot.timestamp() * 1000) * 1_000_000)
 
 
-def announcements(world: World, start_ms: int, end_ms: int) -> list[Point]:
+def announcements(world: World, start_ms: int, end_ms: int, *, spare: float = 1) -> list[Point]:
     """The jobs of every agent, as the collector notes them: at a birth, and again at each midnight (UTC)."""
     times_ms = [start_ms, *range(-(-(start_ms + 1) // DAY_MS) * DAY_MS, end_ms, DAY_MS)]
     return [
         Point(JOBS.name, tags, time_ms * 1_000_000, fields)
         for box in world.district.boxes
-        for tags, fields in _announced(world, box).items()
+        for tags, fields in _announced(world, box, spare).items()
         for time_ms in times_ms
     ]
 
 
-def _announced(world: World, box: Box) -> dict[tuple[str, ...], tuple[FieldValue, ...]]:
+def _announced(world: World, box: Box, spare: float) -> dict[tuple[str, ...], tuple[FieldValue, ...]]:
     found: dict[tuple[str, ...], tuple[FieldValue, ...]] = {}
     # Of two modes in one series the more frequent.
-    for job in sorted(VirtualAgent(world, box).jobs, key=lambda job: -job.period_s):
+    for job in sorted(jobs(box, spare), key=lambda job: -job.period_s):
         told = job.announced(box)
         tags = (box.agent, told.probe, told.target, told.interface, told.provider or "", told.resolver or "")
         found[tags] = (told.role, float(told.period_s), 1)

@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from contract import messages
 from contract.record import NO_TARGET
@@ -13,6 +14,7 @@ from simulator.district import Box
 from simulator.streams import Ints
 
 JITTER_RATIO: Final = 0.05
+LEAST_S: Final = 600
 
 
 class Job(Struct, frozen=True):
@@ -42,8 +44,18 @@ class Job(Struct, frozen=True):
         )
 
 
-def jobs(box: Box) -> list[Job]:
-    """The default schedule of the contract, as far as the venue has what it needs."""
+def jobs(box: Box, spare: float = 1) -> list[Job]:
+    """The default schedule of the contract, as far as the venue has what it needs; light tests `spare` times rarer, but
+    none rarer than every 10 minutes."""
+    return [_spared(job, spare) for job in _default(box)]
+
+
+def _spared(job: Job, spare: float) -> Job:
+    period_s = max(job.period_s, min(round(job.period_s * spare), LEAST_S))
+    return job if period_s == job.period_s else replace(job, period_s=period_s)
+
+
+def _default(box: Box) -> list[Job]:
     found = [
         Job("latency", 60, "core", "core"),
         Job("latency", 60, "gateway", "gateway"),

@@ -36,11 +36,12 @@ _fromtimestamp = datetime.fromtimestamp
 class VirtualAgent:
     """One box of a district."""
 
-    def __init__(self, world: World, box: Box) -> None:
+    def __init__(self, world: World, box: Box, *, spare: float = 1) -> None:
+        """:param spare: as :func:`simulator.schedule.jobs` takes it."""
         self.box = box
         self._world = world
         self._seed = world.district.seed
-        self.jobs = jobs(box)
+        self.jobs = jobs(box, spare)
         self._streams = {
             job: self._stream(job.probe, job.target, job.resolver or "", job.mode or "") for job in self.jobs
         }

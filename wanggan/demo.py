@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +13,16 @@ import aiohttp
 from rich.console import Console
 
 from simulator import district
-from wanggan import broker, network, watch
-from wanggan.plan import COLLECTOR, collector_configuration
+from wanggan import broker, history, network, watch
+from wanggan.plan import COLLECTOR, collector_configuration, perception_configuration
 from wanggan.processes import Child, program
-from wanggan.up import HOST, Options, Tree, UpError, _healthy, _listens, _overview
+from wanggan.up import HOST, Options, Tree, UpError, _healthy, _listens, _overview, start_perception
 
 VENUES: Final = 52
 HOURS: Final = 48
-"""Of raw records that are there at once. Rollups of two weeks join them when there are rollups."""
+"""Of raw records that are there at once."""
+DAYS: Final = 14
+"""Of hours, scores and verdicts that join them within the minute."""
 FILL_S: Final = 120.0
 
 FAULTS: Final = (
@@ -37,6 +40,14 @@ FAULTS: Final = (
     ("lan_fault", 44, 2, 10, 0.5),
     ("cpu_starved", 33, 4, 8, 0.6),
     ("power_cut", 36, 12, 2, 1.0),
+    ("weak_signal", 2, 150, 60, 0.6),
+    ("dhcp_exhaustion", 9, 270, 5, 0.9),
+    ("uplink_saturated", 1, 200, 30, 0.8),
+    ("uplink_outage", 17, 120, 3, 1.0),
+    ("portal_stuck", 15, 300, 20, 0.9),
+    ("dns_slow", 12, 180, 40, 0.7),
+    ("lan_fault", 44, 250, 24, 0.7),
+    ("agent_offline", 22, 100, 30, 1.0),
 )
 """What has gone wrong, and what goes wrong now."""
 
@@ -48,7 +59,9 @@ async def show(options: Options, state: Path, tree: Tree, console: Console) -> i
     """
     generated = _fresh(state)
     now = datetime.now(UTC).replace(second=0, microsecond=0)
-    upgrade = now - timedelta(hours=HOURS // 2)
+    hour = now.replace(minute=0)
+    since = hour - timedelta(hours=HOURS)
+    upgrade = hour - timedelta(days=DAYS // 2)
     place = district.build(1, VENUES, VENUES, int(upgrade.timestamp() // 60))
     agents = [box.agent for box in place.boxes]
     port = network.free_port()
@@ -64,6 +77,10 @@ async def show(options: Options, state: Path, tree: Tree, console: Console) -> i
         generated / "collector.toml",
         collector_configuration(port, options.port, str(state), password_file, str(register), simulated=True),
     )
+    perception_file = broker.write_private(
+        generated / "perception.toml",
+        perception_configuration(str(state), str(register), zh="仿真区", en="The simulated district"),
+    )
     common = [
         "simulate", "--agents", str(VENUES), "--venues", str(VENUES), "--faults", str(faults),
         "--upgrade", upgrade.isoformat(), "--register", str(register), "--truth", str(state / "truth.jsonl"),
@@ -71,7 +88,6 @@ async def show(options: Options, state: Path, tree: Tree, console: Console) -> i
     await tree.open()
     tree.start(Child("broker", chosen.argv, tree.logs, tree.mark))
     with _waiting(console, f"simulating the last {HOURS} hours of {VENUES} venues"):
-        since = now - timedelta(hours=HOURS)
         fill = [*common, "--from", since.isoformat(), "--to", now.isoformat(), "--out", str(collector_file)]
         child = Child("agent", program(*fill), tree.logs, tree.mark)
         try:
@@ -84,21 +100,48 @@ async def show(options: Options, state: Path, tree: Tree, console: Console) -> i
         tree.start(Child("collector", collector, tree.logs, tree.mark))
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             await tree.ready("collector", lambda: _healthy(session, options.port))
+    past = asyncio.create_task(
+        _past(
+            tree,
+            perception_file,
+            [
+                "--venues", str(VENUES), "--faults", str(faults), "--from", (hour - timedelta(days=DAYS)).isoformat(),
+                "--full", since.isoformat(), "--to", hour.isoformat(), "--upgrade", upgrade.isoformat(),
+            ],
+        ),
+        name="past",
+    )  # fmt: skip
     live = [*common, "--passwords", str(generated), "--out", f"mqtt://{HOST}:{port}"]
     tree.start(Child("agent", program(*live), tree.logs, tree.mark))
     console.print("[bold]SIMULATED[/bold]: a made-up district, nothing is measured.")
     console.print(f"Live page: http://{HOST}:{options.port}/")
+    console.print(f"  {DAYS} days of scores and verdicts are being computed; they appear within a minute or two")
     console.print(f"  what is true (segment, venue, hour): {state / 'truth.jsonl'}", markup=False)
     console.print(f"  broker: {tree.broker_name}; data and logs: {state}. Ctrl-C stops everything.", markup=False)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        await watch.watch(lambda: _overview(session, options.port), tree.say)
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            await watch.watch(lambda: _overview(session, options.port), tree.say)
+    finally:
+        past.cancel()
     raise AssertionError("watch never ends by itself")
+
+
+async def _past(tree: Tree, config: Path, arguments: list[str]) -> None:
+    """Two weeks, computed beside what already lives; then perception goes on from there."""
+    command = [sys.executable, "-P", "-m", "wanggan.history", "--config", str(config), *arguments]
+    child = Child("history", command, tree.logs, tree.mark)
+    if history.DONE in (await tree.output(child)).decode():
+        tree.say(f"{DAYS} days of hours, scores and verdicts are there")
+    else:
+        tree.say(f"the {DAYS} days before could not be computed{child.last_words()} (log: {child.log})")
+    start_perception(tree, config)
 
 
 def _fresh(state: Path) -> Path:
     """The folder of configurations; what an earlier demonstration stored is gone: its faults were at other times."""
     for old in state.glob("wanggan.db*"):
         old.unlink()
+    (state / "perception" / "progress.json").unlink(missing_ok=True)
     generated = state / "config"
     generated.mkdir(mode=0o700, exist_ok=True)
     return generated

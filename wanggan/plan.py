@@ -158,7 +158,25 @@ def collector_configuration(
                 "password_file": password_file,
             },
             "store": {"engine": "sqlite", "path": f"{state}/wanggan.db"},
-            "web": {"listen": "127.0.0.1", "port": page_port, "simulated": simulated},
+            "web": {
+                "listen": "127.0.0.1",
+                "port": page_port,
+                "simulated": simulated,
+                "reports_folder": f"{state}/reports",
+            },
+        },
+    )
+
+
+def perception_configuration(state: str, register: str, *, zh: str, en: str) -> str:
+    """Perception's TOML; `zh` and `en` are what the report calls the district. Pages and tables alone: they need no
+    fonts of this machine."""
+    return _toml(
+        {"state": f"{state}/perception", "register": register},
+        {
+            "store": {"engine": "sqlite", "path": f"{state}/wanggan.db"},
+            "report": {"folder": f"{state}/reports", "languages": ["zh", "en"], "formats": ["html", "xlsx"]},
+            "report.district": {"zh": zh, "en": en},
         },
     )
 

@@ -26,6 +26,7 @@ from wanggan.plan import (
     Plan,
     agent_configuration,
     collector_configuration,
+    perception_configuration,
     reachable,
     reflector_configuration,
     reflector_keys,
@@ -45,7 +46,7 @@ TRIES: Final = 3
 ROUND_S: Final = 90.0
 """What one full round gets, acknowledgements included."""
 
-STOP_ORDER: Final = ((("agent",), 1.2), (("collector",), 0.8), (("reflector", "broker"), 0.4))
+STOP_ORDER: Final = ((("agent",), 1.2), (("history", "perception", "collector"), 0.8), (("reflector", "broker"), 0.4))
 """Who ends first and what each gets, in seconds: the agent's last records still find a collector. All within 3 s."""
 
 
@@ -216,6 +217,10 @@ async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, 
         generated / "agent.toml",
         agent_configuration(plan, broker_port, str(_folder(state / "agent")), str(files[AGENT]), str(key_file)),
     )
+    perception_file = broker.write_private(
+        generated / "perception.toml",
+        perception_configuration(str(state), str(register), zh="本机", en="This machine"),
+    )
     await tree.open()
     tree.start(Child("broker", chosen.argv, tree.logs, tree.mark))
     command = program("reflector", "run", "--config", str(reflector_file))
@@ -225,7 +230,14 @@ async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, 
     await tree.ready("reflector", lambda: _listens(plan.reflector_port))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         await tree.ready("collector", lambda: _healthy(session, port))
+    if not options.once:
+        start_perception(tree, perception_file)
     return agent_file
+
+
+def start_perception(tree: Tree, file: Path) -> None:
+    """Hours, scores and reports of what is stored."""
+    tree.start(Child("perception", program("perception", "run", "--config", str(file)), tree.logs, tree.mark))
 
 
 async def _one_round(tree: Tree, agent_file: Path) -> dict[str, Any]:

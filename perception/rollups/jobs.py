@@ -15,6 +15,10 @@ from store.register import Roll
 LOOK_BACK_NS: Final = 8 * 86_400 * 10**9
 """The collector notes every job once a day. Of an agent that is not found so far back, the last word is looked up."""
 
+MODE: Final = {"throughput": ("quick",)}
+"""The mode is part of what places a job's slots, and is not announced: of two modes in one series the more frequent is,
+and that is this one."""
+
 Identity = tuple[str, str, str, str, str, str]
 """In the order of the tags of :data:`contract.series.JOBS`."""
 
@@ -83,9 +87,8 @@ class Jobs:
         found: dict[str, dict[Tags, int]] = defaultdict(lambda: defaultdict(int))
         for (agent, probe, target, interface, provider, resolver), words in self._words.items():
             for begin_ns, stop_ns, period_s in _held(words, start_ns, end_ns):
-                phase_ns = round(
-                    phase_s(agent, (probe, target, interface, provider, resolver), period_s) * 1_000_000_000
-                )
+                key = (probe, target, interface, provider, resolver, *MODE.get(probe, ()))
+                phase_ns = round(phase_s(agent, key, period_s) * 1_000_000_000)
                 for span in roll.spans.get((agent, interface), ()):
                     begin = max(begin_ns, min(span.start_us * 1000, MAX_TIME_NS))
                     stop = min(stop_ns, span.end_us * 1000)

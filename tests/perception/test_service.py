@@ -331,3 +331,33 @@ def test_progress_survives_and_its_loss_too(tmp_path: Path) -> None:
     assert file.read() == Progress(next_hour_ns=7, revise=["2026-W47"])
     (tmp_path / "progress.json").write_text("{")
     assert file.read() == Progress()
+
+
+async def test_hours_whose_raw_points_were_deleted_stay_as_they_are(desk: Desk) -> None:
+    await quiet(desk)
+    await fill(desk.store, measured(2))
+    await desk.at(5)
+    await desk.at(2 * 60 + 5)
+    before = await desk.records(0), await desk.records(1)
+    for probe in VALUES:
+        limit = T0 + HOUR_NS
+        await desk.store._writer.run(lambda c, p=probe: c.execute(f"DELETE FROM {p} WHERE time < {limit}"))  # type: ignore[misc]
+    desk.service.progress.reconciled = ""
+    await desk.at(2 * 60 + 6)
+    assert (await desk.records(0), await desk.records(1)) == before
+    await fill(desk.store, [touched(-40 * 24, desk.now_s)])
+    await desk.at(2 * 60 + 7)
+    assert desk.service.progress.touched_s == 0.0, "told of an hour that is no longer kept"
+
+
+def test_a_window_begins_where_raw_points_do() -> None:
+    from perception.config import Settings
+    from perception.work import kept
+    from store.settings import SqliteSettings
+
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    store = SqliteSettings(engine="sqlite", path=Path("w.db"), retention_days=30)
+    assert kept(Settings(store=store), now - timedelta(days=40), now) == now - timedelta(days=29)
+    assert kept(Settings(store=store), now - timedelta(days=4), now) == now - timedelta(days=4)
+    forever = SqliteSettings(engine="sqlite", path=Path("w.db"), retention_days=None)
+    assert kept(Settings(store=forever), now - timedelta(days=400), now) == now - timedelta(days=400)
