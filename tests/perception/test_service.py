@@ -339,9 +339,9 @@ async def test_hours_whose_raw_points_were_deleted_stay_as_they_are(desk: Desk) 
     await desk.at(5)
     await desk.at(2 * 60 + 5)
     before = await desk.records(0), await desk.records(1)
+    limit = T0 + HOUR_NS
     for probe in VALUES:
-        limit = T0 + HOUR_NS
-        await desk.store._writer.run(lambda c, p=probe: c.execute(f"DELETE FROM {p} WHERE time < {limit}"))  # type: ignore[misc]
+        await desk.store._writer.run(lambda c, p=probe: c.execute(f"DELETE FROM {p} WHERE time < {limit}"))
     desk.service.progress.reconciled = ""
     await desk.at(2 * 60 + 6)
     assert (await desk.records(0), await desk.records(1)) == before
