@@ -110,21 +110,20 @@ def _variable(name: str, dashboard: Dashboard, language: Language) -> Json:
     any_wifi = name == "venue" and "network" not in dashboard.variables
     query = queries.VARIABLES["controls" if any_wifi else name]
     many = name in ("profile", "agent", "controls", "collector")
-    everything = {"text": ["All"], "value": ["$__all"], "selected": True}
-    return found | {
+    found |= {
         "type": "query",
         "datasource": {"type": "influxdb", "uid": query.source},
-        "definition": query.text,
         "query": query.text,
         "refresh": 2,
         "regex": "",
         "sort": 1,
         "multi": many,
         "includeAll": many,
-        "allValue": ".*" if many else None,
-        "current": everything if many else {},
         "options": [],
     }
+    if many:
+        found |= {"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"], "selected": True}}
+    return found
 
 
 def _asks(*names: str) -> tuple[Ask, ...]:
