@@ -2,8 +2,8 @@
 
 python -m bench.upgrade [--seeds 1-5] [--workers 2]
 
-Two weeks before, the week of the upgrade, two weeks after, of the simulated Wi-Fi venues; the index (PPI) of every day
-from every third of its hours. Each venue that was not upgraded is asked about as if it had been, with venues of its own
+Four weeks before, the week of the upgrade, four weeks after, of the simulated Wi-Fi venues; the index (PPI) of every
+day from four of its hours. Each venue that was not upgraded is asked about as if it had been, with venues of its own
 type that were not either beside it.
 """
 
@@ -23,10 +23,13 @@ from perception.statistics.upgrade import effect, windows
 from simulator import district
 from simulator.world import World
 
-WEEKS: Final = 5
-UPGRADE_WEEK: Final = 2
+WEEKS: Final = 9
+UPGRADE_WEEK: Final = 4
 WEEK_MINUTES: Final = 7 * 24 * 60
-HOURS: Final = range(0, WEEKS * 7 * 24, 3)
+FIRST_MINUTE: Final = START_MINUTE - UPGRADE_WEEK * WEEK_MINUTES
+"""Monday, 12 October 2026: no public holiday until the end."""
+HOURS: Final = range(3, WEEKS * 7 * 24, 6)
+"""03:00, 09:00, 15:00 and 21:00."""
 VENUES: Final = 40
 CONTROLS: Final = 3
 ZONE: Final = timezone(timedelta(hours=8))
@@ -48,7 +51,7 @@ def days(place: district.District) -> dict[str, dict[date, float]]:
         return LocalHour(int(busy), at.hour, at.isoweekday())
 
     for hour in HOURS:
-        for rolled in block(place, agents, START_MINUTE * 60_000 + hour * HOUR_MS, 1, probes, local=local):
+        for rolled in block(place, agents, FIRST_MINUTE * 60_000 + hour * HOUR_MS, 1, probes, local=local):
             day = datetime.fromtimestamp(rolled.time_ns // 10**9, UTC).astimezone(ZONE).date()
             for row in rolled.rows:
                 seen[row.venue, day].add(row, _role, day.toordinal())
@@ -66,12 +69,12 @@ def _role(agent: str, target: str) -> str:
 
 def run(seed: int) -> Counter[tuple[bool, str]]:
     """Answers of one seed, by whether the venue was upgraded."""
-    upgraded_minute = START_MINUTE + UPGRADE_WEEK * WEEK_MINUTES + 24 * 60
+    upgraded_minute = FIRST_MINUTE + UPGRADE_WEEK * WEEK_MINUTES + 24 * 60
     place = district.build(seed, VENUES + 12, VENUES + 12, upgraded_minute)
     wifi = [venue for venue in place.venues if venue.network == "wifi"]
     place = district.District(seed, wifi, [box for box in place.boxes if box.venue.network == "wifi"])
     values = days(place)
-    first = datetime.fromtimestamp(START_MINUTE * 60, UTC).astimezone(ZONE).date()
+    first = datetime.fromtimestamp(FIRST_MINUTE * 60, UTC).astimezone(ZONE).date()
     cut_over = datetime.fromtimestamp(upgraded_minute * 60, UTC).astimezone(ZONE).date()
     found = windows(cut_over, first + timedelta(days=WEEKS * 7 - 1))
     answers: Counter[tuple[bool, str]] = Counter()

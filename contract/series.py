@@ -277,11 +277,12 @@ VERDICT: Final = Series(
         "gateway_ms": "float", "gateway_loss_ratio": "float", "core_ms": "float", "core_loss_ratio": "float",
         "internet_ms": "float", "internet_loss_ratio": "float", "dns_ms": "float", "dns_failed_ratio": "float",
         "portal_ms": "float", "joins": "int", "joins_failed": "int", "targets": "int", "targets_bad": "int",
-        "down_mbps": "float", "working_rise_ms": "float", "zh": "str", "en": "str",
+        "down_mbps": "float", "working_rise_ms": "float", "zh": "str", "en": "str", "absent": "str",
     },
     database=HOURS,
 )  # fmt: skip
-"""Which segment of a venue's hour is to blame, with its evidence; `zh` and `en` are the sentence."""
+"""Which segment of a venue's hour is to blame, with its evidence; `zh` and `en` are the sentence. `absent` names the
+numbers that are null, joined with commas: what a former run left in their place is void."""
 
 INCIDENT: Final = Series(
     name="incident",

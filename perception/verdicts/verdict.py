@@ -68,6 +68,11 @@ class Verdict:
     en: str = ""
 
     @property
+    def absent(self) -> str:
+        """Names of the numbers that are null."""
+        return ",".join(name for name in VERDICT.fields if name != "absent" and getattr(self, name) is None)
+
+    @property
     def blames(self) -> bool:
         """Whether it names a segment."""
         return self.segment != "none"
@@ -80,6 +85,9 @@ class Verdict:
     @classmethod
     def of(cls, row: Row) -> Self:
         """As it was stored."""
-        known: dict[str, Any] = {name: value for name, value in row.fields.items() if value is not None}
+        absent = {"absent", *str(row.fields.get("absent") or "").split(",")}
+        known: dict[str, Any] = {
+            name: value for name, value in row.fields.items() if value is not None and name not in absent
+        }
         known["segment"] = cast(Segment, known.get("segment", "none"))
         return cls(venue=row.tags["venue"], network=row.tags["network"], time_ns=row.time_ns, **known)

@@ -14,6 +14,7 @@ from perception.verdicts.incidents import Incident, incident, merged, with_cause
 from perception.verdicts.judge import share_of
 from perception.verdicts.sentences import sentence
 from perception.verdicts.verdict import SEGMENTS, Verdict
+from store.interface import Row
 from store.point import flaw
 from store.register import Names
 from tests.perception.network import LIMITS, T0, Rows, change, fail, fine, lose, row, verdict, without
@@ -338,9 +339,19 @@ def test_peers() -> None:
 def test_a_verdict_is_stored_and_carries_its_evidence() -> None:
     found = verdict(made(weak, lossy_gateway), peers())
     assert flaw(found.point()) is None
-    assert {field.name for field in fields(Verdict)} == {"venue", "network", "time_ns", *VERDICT.fields}
+    assert {field.name for field in fields(Verdict)} | {"absent"} == {"venue", "network", "time_ns", *VERDICT.fields}
     assert (found.l_state, found.g_state, found.rssi_dbm, found.tx_retry_ratio) == ("bad", "bad", -78, 0.05)
     assert found.gateway_loss_ratio == pytest.approx(0.1)
+
+
+def test_what_a_former_run_left_is_void() -> None:
+    """Fields merge in a store: a null erases nothing."""
+    before, now = verdict(made(weak)), verdict(made(blind))
+    assert before.rssi_dbm == -78
+    names = tuple(VERDICT.fields)
+    left = dict(zip(names, before.point().fields, strict=True))
+    left |= {name: value for name, value in zip(names, now.point().fields, strict=True) if value is not None}
+    assert Verdict.of(Row(now.time_ns, {"venue": now.venue, "network": now.network}, left)) == now
 
 
 # Sentences
