@@ -144,6 +144,8 @@ class Stored:
     incidents: Sequence[Incident] = ()
     delays: Mapping[str, Delay] = field(default_factory=dict)
     """Of government nodes."""
+    signals: Mapping[str, Mapping[date, float]] = field(default_factory=dict)
+    """Mean RSSI of days around upgrades, dBm, by venue."""
     online: Mapping[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
     """Minutes online, and minutes known, by venue and network."""
 

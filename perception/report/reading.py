@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +26,7 @@ from perception.report.facts import (
     Stored,
 )
 from perception.report.model import Text
-from perception.report.sections.upgrades import needed
+from perception.report.sections.upgrades import concerned, needed
 from perception.rollups.jobs import Jobs
 from perception.rollups.roll import HOUR_NS
 from perception.scores import stored as scores
@@ -62,6 +62,7 @@ async def read(store: Store, setting: Setting) -> Stored:
         judged_hours=judged,
         incidents=await _incidents(store, start_ns, end_ns),
         delays=await _delays(store, setting, start_ns, end_ns),
+        signals=await _signals(store, setting),
         online=await _online(store, start_ns, end_ns),
     )
 
@@ -94,6 +95,7 @@ def _parts(stored: Stored, setting: Setting, files: Mapping[str, bytes]) -> list
         _keyed({at: {name: vars(one) for name, one in found.items()} for at, found in stored.blame.items()}),
         [vars(incident) for incident in stored.incidents],
         _keyed(stored.delays),
+        _keyed({slug: {day.isoformat(): x for day, x in days.items()} for slug, days in stored.signals.items()}),
         _keyed(stored.online),
     ]
 
@@ -237,6 +239,33 @@ async def _delays(store: Store, setting: Setting, start_ns: int, end_ns: int) ->
     for venue, parts in sketches.items():
         total = Sketch.total(parts)
         found[venue] = Delay(total.quantile(0.5), total.quantile(0.95), total.count)
+    return found
+
+
+async def _signals(store: Store, setting: Setting) -> dict[str, dict[date, float]]:
+    """Mean signal of the days around upgrades, of upgraded venues and their controls."""
+    wanted = needed(setting)
+    sums: dict[tuple[str, date], list[float]] = {}
+    for slug in sorted(concerned(setting)) if wanted else ():
+        start_ns, last = midnight_ns(min(wanted), setting.zone), max(wanted) + timedelta(days=1)
+        rows = rollup_rows.read(
+            store,
+            "wifi_link",
+            start_ns,
+            midnight_ns(last, setting.zone),
+            metrics=["rssi_dbm"],
+            where={"venue": slug, "network": "wifi"},
+        )
+        async for row in rows:
+            day = datetime.fromtimestamp(row.time_ns // 10**9, setting.zone).date()
+            metric = row.metric("rssi_dbm")
+            if day in wanted and metric.n:
+                total = sums.setdefault((slug, day), [0.0, 0])
+                total[0] += metric.total
+                total[1] += metric.n
+    found: dict[str, dict[date, float]] = {}
+    for (slug, day), (total_dbm, n) in sorted(sums.items()):
+        found.setdefault(slug, {})[day] = total_dbm / n
     return found
 
 

@@ -16,10 +16,18 @@ ANSWERS: dict[Answer, Text] = {
     "no_control": Text("无对照，不作因果判断", "no control: no claim on the cause"),
     "no_baseline": Text("基线或改造后不足", "baseline or after too short"),
 }
+SIGNAL: dict[Answer, Text] = {
+    "better": Text("；信号增强", "; signal stronger"),
+    "worse": Text("；信号减弱", "; weaker"),
+}
+"""Of the radio: whether anything was renewed, also where users had nothing to gain."""
+LEAST_DB = 2.0
 NOTE = Text(
-    "基线为改造前最多 4 个整周，改造当周不计；效果＝本场所前后之差减去对照场所前后之差，逐日对比，以整周均值为样本，95% 区间为 t 区间。",
+    "基线为改造前最多 4 个整周，改造当周不计；效果＝本场所前后之差减去对照场所前后之差，逐日对比，以整周均值为样本，95% 区间为 t 区间。"
+    "区间不含 0 且不小于 1 分才称改善或变差；信号为日均 RSSI 的同样计算，不小于 2 dB 才称增强或减弱。",
     "The baseline is up to 4 whole weeks before the upgrade; its own week is left out. Effect: the venue's change less "
-    "that of its controls, day against day; 95 % interval by Student's t over weeks.",
+    "that of its controls, day against day; 95 % interval by Student's t over weeks. Better or worse is "
+    "what excludes 0 and is at least 1 point; signal is the same of the days' mean RSSI, from 2 dB on.",
 )
 
 
@@ -48,6 +56,12 @@ def needed(setting: Setting) -> set[date]:
     return found
 
 
+def concerned(setting: Setting) -> set[str]:
+    """Venues that the section compares: upgraded ones and their controls."""
+    upgraded = [venue for venue in setting.roll.venues.values() if venue.upgraded is not None]
+    return {slug for venue in upgraded for slug in (venue.slug, *venue.controls)}
+
+
 def window(day: date, week: Week) -> Windows | None:
     """Whole weeks on either side, up to this week's last day."""
     return windows(day, week.days[-1])
@@ -66,6 +80,7 @@ def section(facts: Facts) -> Section:
             Column(Text("改造后", "After"), 0.8),
             Column(Text("本周", "This week"), 0.8),
             Column(Text("双重差分［95% 区间］", "Effect [95 %]"), 1.7),
+            Column(Text("信号变化［95% 区间］", "Signal [95 %]"), 1.5),
             Column(Text("对照场所数", "Controls"), 0.8),
             Column(Text("结论", "Conclusion"), 1.8, figures=False),
         ),
@@ -77,6 +92,7 @@ def section(facts: Facts) -> Section:
 
 def _row(facts: Facts, venue: VenueFacts, day: date) -> tuple[Cell, ...]:
     found = _effect(facts, venue, day)
+    signal = _signal(facts, venue, day)
     key = f"{venue.key}/upgrade"
     lo, hi = found.interval
     return (
@@ -86,9 +102,15 @@ def _row(facts: Facts, venue: VenueFacts, day: date) -> tuple[Cell, ...]:
         figure(f"{key}/after", "points", found.after),
         figure(f"{venue.key}/ppi", "points", venue.ppi, missing="unrated", **_same(venue)),
         figure(f"{key}/effect", "points", found.estimate, missing="few", lo=lo, hi=hi),
+        figure(f"{key}/signal", "db", signal.estimate, lo=signal.interval.lo, hi=signal.interval.hi),
         count(f"{key}/controls", found.controls),
-        ANSWERS[found.answer],
+        _conclusion(found.answer, signal.answer),
     )
+
+
+def _conclusion(score: Answer, signal: Answer) -> Text:
+    told, more = ANSWERS[score], SIGNAL.get(signal, Text("", ""))
+    return Text(told.zh + more.zh, told.en + more.en)
 
 
 def _same(venue: VenueFacts) -> dict[str, object]:
@@ -103,6 +125,13 @@ def _effect(facts: Facts, venue: VenueFacts, day: date) -> Effect:
 
     controls: Sequence[dict[date, float]] = [days(slug) for slug in _controls(facts, venue)]
     return effect(window(day, facts.setting.week), days(venue.slug), controls)
+
+
+def _signal(facts: Facts, venue: VenueFacts, day: date) -> Effect:
+    """The same of the mean signal, dBm."""
+    signals = facts.stored.signals
+    controls = [signals.get(slug, {}) for slug in _controls(facts, venue)]
+    return effect(window(day, facts.setting.week), signals.get(venue.slug, {}), controls, least=LEAST_DB)
 
 
 def _controls(facts: Facts, venue: VenueFacts) -> list[str]:

@@ -95,9 +95,20 @@ def test_one_venue_is_its_own_tier_and_its_upgrade_has_no_control() -> None:
     (row,) = table(CASES["one"], "图书馆")
     assert row[:2] == ["1", "1 [1, 1]"]
     (upgrade,) = table(CASES["one"], "改造前后")
-    assert upgrade[6:] == ["0", "基线或改造后不足"]
+    assert upgrade[7:] == ["0", "基线或改造后不足"]
     (upgrade,) = table(weeks.report(wifi=1, gov=0, weeks=8), "改造前后")
-    assert upgrade[6:] == ["0", "无对照，不作因果判断"]
+    assert upgrade[7:] == ["0", "无对照，不作因果判断"]
+
+
+def test_a_renewed_radio_is_told_beside_what_users_feel_of_it() -> None:
+    report = weeks.report(weeks=8)
+    (upgrade,) = table(report, "改造前后")
+    assert upgrade[8].endswith("；信号增强")
+    signal = report.figures()["wifi/wifi-00/upgrade/signal"]
+    assert (signal.unit, signal.value) == ("db", pytest.approx(7, abs=0.2))
+    assert signal.lo is not None
+    assert signal.lo > 6
+    assert "信号" not in table(weeks.report(wifi=1, gov=0, weeks=8), "改造前后")[0][8]
 
 
 def test_without_venues_nothing_is_rated_and_nothing_is_zero() -> None:
@@ -156,7 +167,7 @@ def test_a_shortfall_names_value_mark_weeks_cause_and_owner() -> None:
 
 def test_an_upgrade_is_judged_against_its_controls() -> None:
     (row,) = table(weeks.report(weeks=8), "改造前后")
-    assert row[6:] == ["2", "无证据"]
+    assert row[7:] == ["2", "无证据；信号增强"]
 
 
 def test_measures_count_those_that_were_due() -> None:
