@@ -41,6 +41,8 @@ CLOSED_NS: Final = 5 * MINUTE_NS
 """An hour is rolled up so long after its end: agents send within seconds, and what comes later is told as late."""
 RUNNING_NS: Final = 5 * MINUTE_NS
 """Between two looks at the running hour."""
+JUDGED_NS: Final = 15 * MINUTE_NS
+"""A running hour has no verdict before: records of its last minute are on their way, and would be missed."""
 RETENTION_DAYS: Final = 30
 """Looked back over where the store keeps raw points for ever."""
 CATCH_UP_HOURS: Final = 24
@@ -153,7 +155,8 @@ class Service:
         scorer = Scorer(self._store, roll, self._profiles)
         async for _ in scorer.score(hours, jobs, venues=venues, days=days, weeks=weeks):
             await asyncio.sleep(0)
-        await judged(self._store, roll, self._profiles, jobs, hours)
+        since_ns = self._now_ns() - JUDGED_NS
+        await judged(self._store, roll, self._profiles, jobs, [hour_ns for hour_ns in hours if hour_ns <= since_ns])
 
     # -- late records
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contract.series import FLEET, JOBS, TOUCHED
+from contract.series import FLEET, JOBS, TOUCHED, VERDICT
 from contract.values import VALUES
 from perception.config import Profiles, load
 from perception.progress import Progress, ProgressFile, alone
@@ -361,3 +361,21 @@ def test_a_window_begins_where_raw_points_do() -> None:
     assert kept(Settings(store=store), now - timedelta(days=4), now) == now - timedelta(days=4)
     forever = SqliteSettings(engine="sqlite", path=Path("w.db"), retention_days=None)
     assert kept(Settings(store=forever), now - timedelta(days=400), now) == now - timedelta(days=400)
+
+
+async def test_an_hour_has_its_verdict_when_it_closes_and_not_in_its_first_minutes(desk: Desk) -> None:
+    """Records of the last minute are on their way: as long as they are much of the hour, nobody is called silent."""
+    quarter = HOUR_NS // 4
+    points = measured(2)
+    await fill(desk.store, [p for p in points if p.time_ns < T0 + HOUR_NS])
+
+    async def judged() -> set[tuple[int, str]]:
+        rows = desk.store.rows(VERDICT.key, T0, T0 + 2 * HOUR_NS)
+        return {((row.time_ns - T0) // HOUR_NS, str(row.fields["segment"])) async for row in rows}
+
+    await desk.at(66)
+    assert await judged() == {(0, "none")}
+    until = T0 + HOUR_NS + quarter
+    await fill(desk.store, [p for p in points if T0 + HOUR_NS <= p.time_ns < until])
+    await desk.at(76)
+    assert await judged() == {(0, "none"), (1, "none")}
