@@ -39,6 +39,7 @@ APT := \
 APT_LONG := \
 	busybox-static \
 	cpio \
+	debootstrap \
 	e2fsprogs \
 	hostapd \
 	iw \
@@ -48,7 +49,7 @@ APT_LONG := \
 
 SUITES := throughput reflector latency dns_web video simulator rollup encode ingest footprint nothing_lost backpressure statistics grafana wifi isolation report
 
-.PHONY: help up test test-long check bench lint apt apt-long clean
+.PHONY: help up test test-long check bench deb lint apt apt-long clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -71,6 +72,9 @@ check: $(VENV)/.dev lint ## format, types, import rules, dashboards, documentati
 bench: $(VENV)/.dev apt ## the figures of docs/benchmarks.md (one of them: SUITES=ingest)
 	@for suite in $(SUITES); do echo "== $$suite"; $(BIN)/python -m bench.$$suite $(ARGS) || exit 1; done
 
+deb: ## the agent as a Debian package, for this release and architecture: dist/*.deb
+	@deploy/debian/build.sh
+
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
@@ -79,7 +83,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
 clean: ## remove the virtual environment and what `make up` stored
-	rm -rf $(VENV) .state build
+	rm -rf $(VENV) .state build dist
 
 # Stamps: nothing is asked of the network again until a requirement changes.
 $(BIN)/pip:

@@ -138,6 +138,7 @@ TOOLS = {
     "irtt": "irtt",
     "openssl": "openssl",
     "faketime": "faketime",
+    "debootstrap": "debootstrap",
     "qemu-system-x86_64": "qemu-system-x86",
     "mkfs.ext4": "e2fsprogs",
     "udhcpc": "udhcpc",

@@ -127,6 +127,18 @@ def _show(arguments: argparse.Namespace) -> int:
     return SUCCESS
 
 
+def _import(arguments: argparse.Namespace) -> int:
+    """A spreadsheet as the site register; nothing is written while a row is wrong."""
+    from collector.enrolment import sheet
+
+    found = sheet.read(arguments.sheet, arguments.timezone)
+    if arguments.out.exists() and not arguments.replace:
+        raise ConfigError(f"{arguments.out}: is there already; --replace overwrites it")
+    write(arguments.out, sheet.as_toml(found).encode(), 0o644)
+    print(f"{arguments.out}: {len(found.venues)} venues, {len(found.sites)} sites")
+    return SUCCESS
+
+
 class Member(NamedTuple):
     """An agent or server, as the register and the ledger know it."""
 
@@ -265,4 +277,10 @@ def _parser() -> argparse.ArgumentParser:
         "--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="for ${NAME} in its jobs"
     )
     word("revoke", _revoke, "let an agent connect no more", agent=True, as_json=False)
+    sheet = words.add_parser("import", help="make the site register from a spreadsheet", allow_abbrev=False)
+    sheet.add_argument("sheet", type=Path, metavar="FILE", help="XLSX or CSV, one row a site")
+    sheet.add_argument("--out", type=Path, required=True, metavar="FILE", help="the register (sites.toml)")
+    sheet.add_argument("--timezone", default="Asia/Shanghai", metavar="ZONE", help="(Asia/Shanghai)")
+    sheet.add_argument("--replace", action="store_true", help="also when the register is there")
+    sheet.set_defaults(run=_import)
     return parser

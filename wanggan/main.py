@@ -29,7 +29,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "reflector": Command("reflector.commands", "reflector", "the target that agents measure against: run"),
     "simulate": Command("simulator.commands", "server", "a virtual fleet with known truth: file, store or live"),
     "score": Command("perception.score", "server", "one JSON object in, its score out: every formula of the report"),
-    "fleet": Command("wanggan.fleet", "agent,server", "who may connect: list, show, init, enrol, revoke"),
+    "fleet": Command("wanggan.fleet", "agent,server", "who belongs to it: list, show, init, enrol, revoke, import"),
     "collector": Command(
         "collector.commands", "server", "store what agents send and show it: run, check-config, init, dead-letters"
     ),
