@@ -184,7 +184,7 @@ def figures(db, now, last, sites, contracts, monday):
             f |= {f"{at}/loss_ratio": (v["loss_ratio"],)} | {f"{at}/score/{name}": (x,) for name, x in scores.items()} | {f"{at}/{name}": (x,) for name, x in others(now, key).items()}
             if min(tried, due) >= 0.7 * due and None not in (score, lo, hi):
                 types[now.venues[key[0]]["type"]][key] = score, lo, hi
-            f |= {f"{at}/upgrade/before": (None,), f"{at}/upgrade/effect": (None,), f"{at}/upgrade/controls": (0,), f"{at}/upgrade/after": (mean([*days[key].values()]),)}
+            f |= {f"{at}/upgrade/before": (None,), f"{at}/upgrade/effect": (None,), f"{at}/upgrade/signal": (None,), f"{at}/upgrade/controls": (0,), f"{at}/upgrade/after": (mean([*days[key].values()]),)}
             for i in now.profile(key)["indicators"]:
                 x, limit, met = mark(now, key, i, contracts)
                 passes[i["id"] if score is not None and met is not None else None].append((key, met))

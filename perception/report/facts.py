@@ -146,8 +146,8 @@ class Stored:
     """Of government nodes."""
     signals: Mapping[str, Mapping[date, float]] = field(default_factory=dict)
     """Mean RSSI of days around upgrades, dBm, by venue."""
-    online: Mapping[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
-    """Minutes online, and minutes known, by venue and network."""
+    online: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """Minutes that agents were online, and minutes known of them, by network."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
 """A week out of the store, and the hash of what was read."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from perception import stored as rollup_rows
 from perception.report.facts import (
     CHART_WEEKS,
     LOOK_BACK,
+    NETWORKS,
     SURE,
     At,
     Blame,
@@ -30,12 +32,13 @@ from perception.report.sections.upgrades import concerned, needed
 from perception.rollups.jobs import Jobs
 from perception.rollups.roll import HOUR_NS
 from perception.scores import stored as scores
-from perception.sketch import Sketch
+from perception.sketch import Sketch, add_encoded
 from perception.week import Week, midnight_ns
-from store.interface import Block, Store
+from store.interface import Aggregation, Block, Store
 
 COUNTED: Final = ("n", "ok", "failed", "invalid", "skipped", "planned", "expected")
 EARLIER: Final = ("ppi", "missing", *INDICATORS)
+_UP_AND_KNOWN: Final[tuple[Aggregation, Aggregation]] = ("sum", "count")
 DAY_NS: Final = 24 * HOUR_NS
 
 
@@ -172,7 +175,7 @@ def _summed(keys: Sequence[tuple[str, str]], block: Block) -> dict[tuple[str, st
     place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     at = np.fromiter((place[key] for key in keys), np.int64, len(keys))
     sums = [
-        np.bincount(at, weights=np.array([x or 0 for x in block.fields[name]], np.float64), minlength=len(place))
+        np.bincount(at, weights=np.nan_to_num(np.array(block.fields[name], np.float64)), minlength=len(place))
         for name in COUNTED
     ]
     return {key: [int(total[number]) for total in sums] for key, number in place.items()}
@@ -227,57 +230,59 @@ async def _incidents(store: Store, start_ns: int, end_ns: int) -> list[Incident]
 async def _delays(store: Store, setting: Setting, start_ns: int, end_ns: int) -> dict[str, Delay]:
     """Round trips of government nodes to the core."""
     jobs = await Jobs.load(store, setting.roll, start_ns, end_ns)
-    sketches: dict[str, list[Sketch]] = {}
-    rows: AsyncIterator[rollup_rows.Row] = rollup_rows.read(
-        store, "latency", start_ns, end_ns, metrics=["rtt_p50_ms"], where={"network": "gov"}
-    )
-    async for row in rows:
-        sketch = row.metric("rtt_p50_ms").sketch
-        if sketch is not None and row.target != NO_TARGET and jobs.role(row.agent, row.target) == "core":
-            sketches.setdefault(row.venue, []).append(sketch)
+    table = ROLLUPS["latency"]
+    buckets: dict[str, dict[int, int]] = {}
+    failures: Counter[str] = Counter()
+    fields = ["rtt_p50_ms_sketch"]
+    async for block in store.columns(table.key, fields, start_ns, end_ns, where={"network": "gov"}):
+        agents, venues, targets = (block.tags[table.tags.index(tag)] for tag in ("agent", "venue", "target"))
+        for agent, venue, target, sketch in zip(agents, venues, targets, block.fields[fields[0]], strict=True):
+            if sketch and target != NO_TARGET and jobs.role(agent, target) == "core":
+                failures[venue] += add_encoded(buckets.setdefault(venue, {}), str(sketch))
     found = {}
-    for venue, parts in sketches.items():
-        total = Sketch.total(parts)
+    for venue, counts in buckets.items():
+        total = Sketch(counts, failures[venue])
         found[venue] = Delay(total.quantile(0.5), total.quantile(0.95), total.count)
     return found
 
 
 async def _signals(store: Store, setting: Setting) -> dict[str, dict[date, float]]:
-    """Mean signal of the days around upgrades, of upgraded venues and their controls."""
-    wanted = needed(setting)
-    sums: dict[tuple[str, date], list[float]] = {}
-    for slug in sorted(concerned(setting)) if wanted else ():
-        start_ns, last = midnight_ns(min(wanted), setting.zone), max(wanted) + timedelta(days=1)
-        rows = rollup_rows.read(
-            store,
-            "wifi_link",
-            start_ns,
-            midnight_ns(last, setting.zone),
-            metrics=["rssi_dbm"],
-            where={"venue": slug, "network": "wifi"},
-        )
-        async for row in rows:
-            day = datetime.fromtimestamp(row.time_ns // 10**9, setting.zone).date()
-            metric = row.metric("rssi_dbm")
-            if day in wanted and metric.n:
-                total = sums.setdefault((slug, day), [0.0, 0])
-                total[0] += metric.total
-                total[1] += metric.n
+    """Mean signal of the days around upgrades, of upgraded venues and their controls: each day read once for all."""
+    venues, table = concerned(setting), ROLLUPS["wifi_link"]
     found: dict[str, dict[date, float]] = {}
-    for (slug, day), (total_dbm, n) in sorted(sums.items()):
-        found.setdefault(slug, {})[day] = total_dbm / n
-    return found
+    for day in sorted(needed(setting)):
+        start_ns, end_ns = midnight_ns(day, setting.zone), midnight_ns(day + timedelta(days=1), setting.zone)
+        sums: dict[str, list[float]] = {}
+        async for block in store.columns(
+            table.key, ["rssi_dbm_sum", "rssi_dbm_n"], start_ns, end_ns, where={"network": "wifi"}
+        ):
+            names = block.tags[table.tags.index("venue")]
+            for venue, total, n in zip(names, block.fields["rssi_dbm_sum"], block.fields["rssi_dbm_n"], strict=True):
+                if n and venue in venues:
+                    sums.setdefault(venue, []).extend((float(total or 0.0), float(n)))
+        for venue, parts in sums.items():
+            found.setdefault(venue, {})[day] = math.fsum(parts[::2]) / sum(parts[1::2])
+    return {venue: found[venue] for venue in sorted(found)}
 
 
-async def _online(store: Store, start_ns: int, end_ns: int) -> dict[tuple[str, str], tuple[float, int]]:
-    """Minutes online, and minutes known, by venue and network."""
-    found: dict[tuple[str, str], tuple[float, int]] = {}
-    window = {"by": ["venue", "network"], "start_ns": start_ns, "end_ns": end_ns, "only_ok": False}
-    up = await store.aggregate(FLEET.key, "online", "sum", **window)  # type: ignore[arg-type]
-    known = await store.aggregate(FLEET.key, "online", "count", **window)  # type: ignore[arg-type]
-    for bucket in known:
-        found[bucket.tags["venue"], bucket.tags["network"]] = (0.0, int(bucket.value))
-    for bucket in up:
-        key = bucket.tags["venue"], bucket.tags["network"]
-        found[key] = (bucket.value, found[key][1])
+async def _online(store: Store, start_ns: int, end_ns: int) -> dict[str, tuple[float, int]]:
+    """Minutes online, and minutes known, by network. Asked network by network: grouping ten million minutes would take
+    most of the report's time."""
+    found: dict[str, tuple[float, int]] = {}
+    for network in NETWORKS:
+        up, known = [
+            await store.aggregate(
+                FLEET.key,
+                "online",
+                how,
+                by=[],
+                start_ns=start_ns,
+                end_ns=end_ns,
+                where={"network": network},
+                only_ok=False,
+            )
+            for how in _UP_AND_KNOWN
+        ]
+        if known:
+            found[network] = (up[0].value, int(known[0].value))
     return found

@@ -35,8 +35,7 @@ def section(facts: Facts) -> Section:
 
 def _summary(facts: Facts, network: str) -> Line:
     total = facts.counts(network)
-    online = [facts.stored.online.get((venue.slug, network), (0.0, 0)) for venue in facts.venues[network]]
-    minutes, known = round(sum(up for up, _ in online)), sum(n for _, n in online)
+    minutes, known = facts.stored.online.get(network, (0.0, 0))
     key, name = f"quality/{network}", names.network(network)
     return Line(
         Text(f"{name.zh}：完整率{{complete}}，有效率{{valid}}，成功率{{success}}，探针在线率{{online}}。",
@@ -45,7 +44,7 @@ def _summary(facts: Facts, network: str) -> Line:
             "complete": ratio(f"{key}/completeness", total.records, total.expected),
             "valid": ratio(f"{key}/validity", total.valid, total.due),
             "success": ratio(f"{key}/success", total.ok, total.attempted),
-            "online": ratio(f"{key}/online", minutes, known),
+            "online": ratio(f"{key}/online", round(minutes), known),
         },
     )  # fmt: skip
 

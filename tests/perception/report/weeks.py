@@ -89,7 +89,7 @@ def stored(
     days: dict[At, dict[date, float]] = {}
     hours: dict[Week, dict[At, dict[int, float]]] = {}
     slots: dict[tuple[str, str, str], Counts] = {}
-    online: dict[tuple[str, str], tuple[float, int]] = {}
+    online: dict[str, tuple[float, int]] = {}
     for place, (slug, _) in enumerate(sorted(made.roll.venues.items())):
         network = slug.split("-")[0]
         profile = made.profiles[network][0]
@@ -105,7 +105,8 @@ def stored(
                 reasons=Counter(timeout=failed, cpu_limited=invalid, quiet_hours=skipped // 2,
                                 budget=skipped - skipped // 2),
             )  # fmt: skip
-        online[slug, network] = (10080 * part, 10080)
+        up, known = online.get(network, (0.0, 0))
+        online[network] = (up + 10080 * part, known + 10080)
         if slug in silent:
             continue
         for back in range(weeks):
