@@ -193,8 +193,8 @@ class Service:
         for hour_ns in hours:
             agents = sorted(late[hour_ns])
             for agent in agents if len(agents) <= MANY_AGENTS else [None]:
-                rows = await roller.roll(hour_ns, jobs, agent=agent, until_ns=until_ns)
-                venues |= {row.venue for row in rows}
+                written = await roller.write(hour_ns, jobs, agent=agent, until_ns=until_ns)
+                venues |= {tags[1] for _, tags, _, _ in written}
         await self._score(hours, venues=frozenset(venues))
 
     async def _reconcile(self) -> None:

@@ -67,7 +67,7 @@ async def rollup(settings: Settings, profiles: Profiles, start: datetime, end: d
         jobs = await roller.jobs(window.start, window.stop)
         rows = 0
         for done, hour_ns in enumerate(window, 1):
-            rows += len(await roller.roll(hour_ns, jobs, until_ns=microseconds(end) * 1000))
+            rows += len(await roller.write(hour_ns, jobs, until_ns=microseconds(end) * 1000))
             told(done, len(window))
     return len(window), rows
 

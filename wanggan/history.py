@@ -114,7 +114,7 @@ async def _roll(plan: Plan, begin_ms: int, stop_ms: int) -> None:
         roller = Roller(made, place(settings, Profiles(settings.profiles, plan.config.parent)))
         jobs = await roller.jobs(begin_ms * 10**6, stop_ms * 10**6)
         for hour_ms in range(begin_ms, stop_ms, HOUR_MS):
-            await roller.roll(hour_ms * 10**6, jobs, until_ns=plan.end_ms * 10**6)
+            await roller.write(hour_ms * 10**6, jobs, until_ns=plan.end_ms * 10**6)
     finally:
         await store.close()
 

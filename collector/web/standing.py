@@ -30,6 +30,8 @@ REPORT: Final = re.compile(
 
 WIDTH: Final = 60
 HEIGHT: Final = 20
+LOW: Final = 40.0
+"""Scores that are worse look alike: venues differ in the upper half."""
 
 
 class DayScore(Struct, kw_only=True):
@@ -201,7 +203,7 @@ def _view(network: str, profile: str, days: list[_Day]) -> ScoreView:
 
 
 def trend(days: list[DayScore]) -> str:
-    """A line through the days, 0 to 100 from the floor to the top; gaps where a day was not rated."""
+    """A line through the days, from :data:`LOW` (and less) to 100; gaps where a day was not rated."""
     if not days:
         return ""
     end_s = days[-1].at.timestamp()
@@ -211,7 +213,7 @@ def trend(days: list[DayScore]) -> str:
             pen = "M"
             continue
         x = WIDTH - (end_s - day.at.timestamp()) / ((TREND_DAYS - 1) * DAY_S) * (WIDTH - 4) - 2
-        y = HEIGHT - 2 - day.ppi / 100 * (HEIGHT - 4)
+        y = HEIGHT - 2 - max(0.0, day.ppi - LOW) / (100 - LOW) * (HEIGHT - 4)
         path.append(f"{pen}{x:.1f} {y:.1f}")
         pen = "L"
     # A day alone is a dot: a line of no length with round ends.

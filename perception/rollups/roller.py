@@ -77,7 +77,16 @@ class Roller:
     async def roll(
         self, hour_ns: int, jobs: Jobs, *, agent: str | None = None, until_ns: int | None = None
     ) -> list[Row]:
-        """Roll one hour, of all agents or of one, and write it; its rows.
+        """:meth:`write` one hour; its rows.
+
+        :raises StoreError: when it could not be read or written.
+        """
+        return list(map(Row.of, await self.write(hour_ns, jobs, agent=agent, until_ns=until_ns)))
+
+    async def write(
+        self, hour_ns: int, jobs: Jobs, *, agent: str | None = None, until_ns: int | None = None
+    ) -> list[Point]:
+        """Roll one hour up, of all agents or of one, and write it; what was written.
 
         `until_ns` is where a running hour has come to: what is due later is not expected yet.
 
@@ -97,17 +106,16 @@ class Roller:
             is_gateway=jobs.is_gateway,
         )
         seen, away = await self._away(hour_ns, jobs, agent)
-        rows: list[Row] = []
+        points: list[Point] = []
         for probe in VALUES:
             found = seen.pop(probe, None)
             if found is None:
                 found = await raw.read(self._store, probe, hour_ns, end_ns, agent=agent)
             if probe in target_down.RELABELLED:
                 found = target_down.relabelled(found, away)
-            points = await self._points(probe, found, facts, agent)
-            await self._write(points)
-            rows += map(Row.of, points)
-        return rows
+            points += await self._points(probe, found, facts, agent)
+        await self._write(points)
+        return points
 
     async def _away(
         self, hour_ns: int, jobs: Jobs, agent: str | None
