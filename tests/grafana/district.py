@@ -188,8 +188,8 @@ async def compute(store: Store, folder: Path, story: Story, points: Sequence[Poi
     fleet = FleetWatch(store, register.Register(sites), back_days=30)
     for hour_ns in hours:
         rows = await roller.roll(hour_ns, jobs, until_ns=story.end_ns)
-        for time_ns in range(hour_ns, hour_ns + HOUR_NS, FLEET_NS):
-            await write(store, await fleet.points(time_ns))
+        looks = [await fleet.points(time_ns) for time_ns in range(hour_ns, hour_ns + HOUR_NS, FLEET_NS)]
+        await write(store, [point for look in looks for point in look])
         fleet.closed(rows)
     async for _ in Scorer(store, place.roll, configured).score(hours, jobs):
         pass
