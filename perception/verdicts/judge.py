@@ -69,7 +69,7 @@ def _verdict(
         s_state=seen.role("service"),
         l_state=seen.link.state,
         d_state=seen.names.state,
-        p_state=seen.gate.found or seen.gate.state,
+        p_state=seen.gate.state,
         j_stage=seen.joining.stage,
         target=_target(finding, seen),
         reason=finding.reason,

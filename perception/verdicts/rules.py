@@ -138,7 +138,8 @@ def portal(case: Case) -> Finding | None:
     """A portal stands in the way, and the way to it is fine."""
     if case.items.gate.state != "bad" or case.items.gateway == "bad":
         return None
-    return Finding("portal", HIGH if case.items.gateway == "good" else MEDIUM, ("p", ""))
+    level = HIGH if case.items.gateway == "good" else MEDIUM
+    return Finding("portal", level, ("p", ""), reason=case.items.gate.found)
 
 
 def lan(case: Case) -> Finding | None:

@@ -94,7 +94,7 @@ def _chinese(v: Verdict) -> tuple[list[str | None], str]:
         case "dhcp":
             return [f"已关联未获地址{_counted(v, '（', '）')}"], "DHCP"
         case "portal":
-            state = _PORTAL.get(v.p_state, _SLOW)[0]
+            state = _PORTAL.get(v.reason, _SLOW)[0]
             return ["网关正常" if v.g_state == "good" else None, f"认证页{state}", _ms(v.portal_ms)], "门户"
         case "dns":
             which = f"（{v.target}）" if v.target else ""
@@ -133,7 +133,7 @@ def _english(v: Verdict) -> tuple[list[str | None], str]:
         case "dhcp":
             return [f"Associated, no address{_counted(v, ' (', ')')}"], "DHCP"
         case "portal":
-            state = _PORTAL.get(v.p_state, _SLOW)[1]
+            state = _PORTAL.get(v.reason, _SLOW)[1]
             return ["Gateway fine" if v.g_state == "good" else None, f"portal {state}", _ms(v.portal_ms)], "portal"
         case "dns":
             which = f" ({v.target})" if v.target else ""

@@ -39,12 +39,11 @@ class Verdict:
     s_state: str = "unknown"
     l_state: str = "unknown"
     d_state: str = "unknown"
-    p_state: str = ""
-    """The portal's state that stands in the way; else its item's."""
+    p_state: str = "unknown"
     j_stage: str = ""
     target: str = ""
     reason: str = ""
-    """Of `agent`: why its records do not count. Of `none`: ``good``, ``too_little`` or ``open``."""
+    """Of `agent`: why its records do not count; of `portal`: its state; of `none`: ``good``, ``too_little``, ``open``."""
     rssi_dbm: float | None = None
     snr_db: float | None = None
     tx_retry_ratio: float | None = None
