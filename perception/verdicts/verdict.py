@@ -43,7 +43,7 @@ class Verdict:
     j_stage: str = ""
     target: str = ""
     reason: str = ""
-    """Of `agent`: why its records do not count; of `portal`: its state; of `none`: ``good``, ``too_little``, ``open``."""
+    """Of `agent`: why its records do not count; `portal`: its state; `none`: ``good``, ``too_little``, ``open``."""
     rssi_dbm: float | None = None
     snr_db: float | None = None
     tx_retry_ratio: float | None = None
