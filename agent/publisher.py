@@ -172,7 +172,7 @@ class Publisher:
         changed = state == last and state != agreed
         self._portals[record.interface] = state, state if changed else agreed
         if changed:
-            log.warning("portal on %s: %s", record.interface, state)
+            log.warning("portal on %s: %s", record.interface, state or "open to this box, which it lets pass")
         return changed
 
     def _now(self) -> Now:

@@ -9,14 +9,15 @@ This cannot prove that a real disk keeps what it says it has flushed.
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.long.virtual_machine import PACKAGES, Initramfs, Kernel, VirtualMachine, boot, debian_kernel, ext4_disk, tool
+from tests.long.conftest import Say
+from tests.long.virtual_machine import Initramfs, Kernel, VirtualMachine, boot, ext4_disk
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -36,8 +37,6 @@ SILENCE_S = 90.0
 DISK_MIB = 512
 
 MAIN = "ip link set lo up && mkdir /disk && mount -t ext4 /dev/vda /disk && python3 /outbox_guest.py\n"
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -120,14 +119,6 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def kernel(pytestconfig: pytest.Config) -> Kernel:
-    for name in PACKAGES:
-        tool(name)
-    assert pytestconfig.cache is not None
-    return debian_kernel(pytestconfig.cache.mkdir("kernel"))
-
-
-@pytest.fixture(scope="module")
 def initramfs(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("initramfs")
     files = Initramfs(folder / "root")
@@ -140,17 +131,6 @@ def initramfs(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(kernel: Kernel, initramfs: Path, tmp_path: Path) -> Site:
     return Site(kernel, initramfs, ext4_disk(tmp_path / "disk.raw", DISK_MIB))
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Print at once, past pytest's capture: the figures are part of the result."""
-
-    def now(text: str) -> None:
-        with capsys.disabled():
-            print(text, flush=True)
-
-    return now
 
 
 async def test_every_committed_record_survives_a_power_cut(site: Site, say: Say) -> None:

@@ -7,7 +7,6 @@ numbers, which the emulator makes up, nor a driver's behaviour.
 
 import json
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.long.virtual_machine import PACKAGES, Initramfs, Kernel, VirtualMachine, boot, debian_kernel, tool
+from tests.long.conftest import Say
+from tests.long.virtual_machine import Initramfs, Kernel, VirtualMachine, boot, tool
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -35,16 +35,6 @@ echo 'root:x:0:0::/:/bin/sh' > /etc/passwd
 echo 'root:x:0:' > /etc/group
 python3 /wifi_guest.py
 """
-
-Say = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def kernel(pytestconfig: pytest.Config) -> Kernel:
-    for name in PACKAGES:
-        tool(name)
-    assert pytestconfig.cache is not None
-    return debian_kernel(pytestconfig.cache.mkdir("kernel"))
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +56,6 @@ def initramfs(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     files.write("/certs/portal.key", "the portal's key of some length\n", mode=0o600)
     files.add(Path(__file__).with_name("wifi_guest.py"), "/wifi_guest.py")
     return files.pack(folder / "initramfs.cpio", MAIN)
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    def now(text: str) -> None:
-        with capsys.disabled():
-            print(text, flush=True)
-
-    return now
 
 
 class Story:
