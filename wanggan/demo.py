@@ -13,8 +13,8 @@ import aiohttp
 from rich.console import Console
 
 from simulator import district
-from wanggan import broker, history, network, watch
-from wanggan.plan import COLLECTOR, collector_configuration, perception_configuration
+from wanggan import broker, network, watch
+from wanggan.plan import COLLECTOR, PAST_DONE, collector_configuration, perception_configuration
 from wanggan.processes import Child, program
 from wanggan.up import HOST, Options, Tree, UpError, _healthy, _listens, _overview, start_perception
 
@@ -130,7 +130,7 @@ async def _past(tree: Tree, config: Path, arguments: list[str]) -> None:
     """Two weeks, computed beside what already lives; then perception goes on from there."""
     command = [sys.executable, "-P", "-m", "wanggan.history", "--config", str(config), *arguments]
     child = Child("history", command, tree.logs, tree.mark)
-    if history.DONE in (await tree.output(child)).decode():
+    if PAST_DONE in (await tree.output(child)).decode():
         tree.say(f"{DAYS} days of hours, scores and verdicts are there")
     else:
         tree.say(f"the {DAYS} days before could not be computed{child.last_words()} (log: {child.log})")

@@ -30,6 +30,7 @@ from simulator.world import World
 from store.interface import Block, Row, Store
 from store.point import Point
 from store.settings import open_store
+from wanggan.plan import PAST_DONE
 
 HOUR_MS: Final = 3_600_000
 SPARE: Final = 5.0
@@ -37,7 +38,6 @@ SPARE: Final = 5.0
 CHUNK_HOURS: Final = 24
 WRITE: Final = 5_000
 WORKERS: Final = 2
-DONE: Final = "two weeks are there"
 
 
 class Plan(NamedTuple):
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ProgressFile(settings.state).write(
         Progress(next_hour_ns=plan.end_ms * 10**6 // HOUR_NS * HOUR_NS, reconciled=today.isoformat())
     )
-    print(DONE)
+    print(PAST_DONE)
     return 0
 
 
