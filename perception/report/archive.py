@@ -1,9 +1,10 @@
 """Revisions of a week's report. The first stays; late data after the freeze make the next, which says what changed.
 
 Beside the reports stands one JSON file a week, ``2026-W47.json``: of each revision the hash of its input and every
-figure. A revision is new only when a figure of it would be printed otherwise.
+figure. A revision is new only when something of it would be printed otherwise.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from perception.report.model import Change, Figure, Report
+from perception.report.printed import printed
 from perception.report.wording import shown
 
 VERSION: Final = 1
@@ -22,6 +24,8 @@ class Revision(Struct, frozen=True):
     revision: int
     input_sha256: str
     figures: dict[str, Figure]
+    words_sha256: str
+    """Of all that its sections say: a cause or a state may change where no figure does."""
 
 
 class Archive(Struct, frozen=True):
@@ -63,22 +67,26 @@ def read(folder: Path, label: str) -> Archive:
 def revised(report: Report, archive: Archive) -> tuple[Report, Archive]:
     """The report as the revision that it is, and the archive with it.
 
-    The same input is the same revision again; so is another input of which no printed figure differs, under the first
-    one's hash.
+    The same input is the same revision again, unless another version of the program words it otherwise; so is another
+    input of which nothing is printed otherwise, under the hash of the first. No revision is ever written over.
     """
-    figures = report.figures()
+    figures, words = report.figures(), _words(report)
     for place, old in enumerate(archive.revisions):
-        if old.input_sha256 == report.head.input_sha256:
+        is_meant = old.input_sha256 == report.head.input_sha256 or old is archive.revisions[-1]
+        if is_meant and old.words_sha256 == words and not changes(old.figures, figures):
             return _as(report, old, archive.revisions[place - 1] if place else None, figures), archive
     before = archive.revisions[-1] if archive.revisions else None
-    if before is not None and not changes(before.figures, figures):
-        earlier = archive.revisions[-2] if len(archive.revisions) > 1 else None
-        return _as(report, before, earlier, figures), archive
-    made = Revision(len(archive.revisions) + 1, report.head.input_sha256, figures)
+    made = Revision(len(archive.revisions) + 1, report.head.input_sha256, figures, words)
     return (
         _as(report, made, before, figures),
         msgspec.structs.replace(archive, revisions=(*archive.revisions, made)),
     )
+
+
+def _words(report: Report) -> str:
+    """The hash of what the sections say."""
+    page = printed(msgspec.structs.replace(report, changes=()), "zh")
+    return hashlib.sha256(msgspec.json.encode([(one.heading, one.blocks) for one in page.sections])).hexdigest()
 
 
 def _as(report: Report, revision: Revision, before: Revision | None, figures: dict[str, Figure]) -> Report:

@@ -81,7 +81,7 @@ def _strings(data: Any) -> str:
 def printed(report: Report, lang: Lang, *, family: str = "sans-serif") -> Printed:
     """`report` in one language; `family` is the font of the charts."""
     sections = [_section(section, lang, family) for section in report.sections]
-    if report.changes:
+    if report.head.revision > 1:
         sections[0].blocks.append(_table(changes(report), lang))
     head = report.head
     return Printed(
@@ -132,6 +132,7 @@ def changes(report: Report) -> Table:
         ),
         rows=rows,
         limit=200,
+        empty=Text("没有数值变化，只有文字变化。", "No figure has changed, words have."),
     )
 
 

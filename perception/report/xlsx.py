@@ -96,7 +96,7 @@ def _cover(book: _Book, report: Report, title: str) -> None:
     for row, (name, value) in enumerate(rows, 1):
         sheet.write_string(row, 0, name)
         sheet.write_string(row, 1, value, book.plain)
-    if report.changes:
+    if report.head.revision > 1:
         _table(book, ("修订", "Changes")[not book.zh], changes(report))
 
 

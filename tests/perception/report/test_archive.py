@@ -44,12 +44,22 @@ def test_the_same_data_are_the_same_revision_and_the_same_bytes(tmp_path: Path) 
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_other_data_that_change_no_printed_figure_make_no_revision(tmp_path: Path) -> None:
+def test_other_data_that_change_nothing_printed_make_no_revision(tmp_path: Path) -> None:
     weekly.write(sample.report(), tmp_path, ["zh"], ["html"])
     made = weekly.write(with_input(sample.report(), "ee" * 32, ppi=84.2101), tmp_path, ["zh"], ["html"])
     assert made.report.head.revision == 1
     assert made.report.head.input_sha256 == sample.head().input_sha256
     assert made.report.changes == ()
+
+
+def test_words_that_change_alone_are_a_revision_too(tmp_path: Path) -> None:
+    first = weekly.write(sample.report(), tmp_path, ["zh"], ["html"])
+    before = first.files[0].read_bytes()
+    renamed = with_input(sample.report("曹杨图书馆"), "ee" * 32)
+    made = weekly.write(renamed, tmp_path, ["zh"], ["html", "xlsx"])
+    assert made.report.head.revision == 2
+    assert "没有数值变化，只有文字变化" in made.files[0].read_text()
+    assert first.files[0].read_bytes() == before
 
 
 def test_a_draft_is_no_revision(tmp_path: Path) -> None:
