@@ -413,8 +413,6 @@ STATES: Final[dict[str, Words]] = {
     "good": Words("正常", "Good"),
     "bad": Words("异常", "Bad"),
     "unknown": Words("未知", "Unknown"),
-    "portal": Words("见到门户", "Portal seen"),
-    "limited": Words("受限", "Limited"),
 }
 
 ALIASES: Final[dict[str, Words]] = {

@@ -27,9 +27,7 @@ SEGMENT_COLORS: Final = {
     "none": GREEN, "radio": "purple", "join": "#B877D9", "dhcp": "#CA95E5", "portal": ORANGE, "dns": YELLOW,
     "lan": "#E0B400", "uplink": RED, "internet": "#C4162A", "target": PLAIN, "agent": "#808080",
 }  # fmt: skip
-STATE_COLORS: Final = {
-    "good": GREEN, "bad": RED, "unknown": "#808080", "portal": YELLOW, "limited": ORANGE,
-}  # fmt: skip
+STATE_COLORS: Final = {"good": GREEN, "bad": RED, "unknown": "#808080"}
 
 
 class Ask(NamedTuple):
