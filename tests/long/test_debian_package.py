@@ -58,6 +58,7 @@ def system(tmp_path: Path) -> Iterator[Path]:
     """A Debian 12 with what the package depends on."""
     root = tmp_path / "root"
     run("debootstrap", "--variant=minbase", f"--include={NEEDED}", "bookworm", str(root), mirror())
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     run("mount", "-t", "proc", "proc", str(root / "proc"))
     try:
         yield root
