@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from contract.codec import decode_status, encode
+from contract.messages import Ack
 from tests.wanggan.enrolled import ROOT, Fleet, serving
 
 AGENT = "box-a"
@@ -86,13 +89,17 @@ def service(root: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 async def records(fleet: Fleet, count: int) -> int:
-    """How many batches of records came."""
+    """How many batches of records came. Births are answered with the time: nobody else tells it in there."""
     async with fleet.client("collector") as collector:
-        await collector.subscribe(f"wanggan/1/up/{AGENT}/records")
+        await collector.subscribe(f"wanggan/1/up/{AGENT}/+")
         found = 0
         async with asyncio.timeout(90):
-            async for _ in collector.messages:
-                found += 1
+            async for message in collector.messages:
+                assert isinstance(message.payload, bytes)
+                if message.topic.value.endswith("/status") and (told := decode_status(message.payload)).online:
+                    answer = Ack(outbox=told.outbox, batch=None, at=datetime.now(UTC), last_stored=None)
+                    await collector.publish(f"wanggan/1/down/{AGENT}/ack", encode(answer))
+                found += message.topic.value.endswith("/records")
                 if found == count:
                     break
     return found
