@@ -17,7 +17,7 @@ from typing import Final
 
 from contract.series import ROLLUPS, TOUCHED
 from contract.values import VALUES
-from perception.config import Profiles, Settings
+from perception.config import Format, Profiles, Settings
 from perception.fleet import FleetWatch
 from perception.progress import ProgressFile, alone
 from perception.rollups.roll import HOUR_NS
@@ -264,11 +264,15 @@ class Service:
         if not [score async for score in read_scores(self._store, "week", start_ns, start_ns + 1)]:
             log.info("no report of %s: nothing was scored in it", week)
             return
+        lacking = weekly.lacking(named.formats)
+        formats: list[Format] = [how for how in named.formats if how not in lacking] or ["html"]
+        if lacking:
+            log.error("report of %s: %s", week, weekly.advice(lacking))
         try:
             report = await weekly.report(
                 self._store, self._settings, self._profiles, week, datetime.fromtimestamp(self._wall(), UTC)
             )
-            made = await asyncio.to_thread(weekly.write, report, named.folder, named.languages, named.formats)
+            made = await asyncio.to_thread(weekly.write, report, named.folder, named.languages, formats)
         except StoreError:
             raise
         except Exception:  # a missing font, a full disk: the hours must go on, and the next start tries again

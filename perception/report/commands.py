@@ -12,6 +12,7 @@ from rich.console import Console
 
 from perception.config import Format, Language, Profiles, Settings, load
 from perception.report import archive, weekly
+from perception.report.fonts import FontError
 from perception.report.model import Report
 from perception.week import Week
 from perception.work import opened
@@ -36,15 +37,9 @@ def main(argv: Sequence[str]) -> int:
     except StoreMisconfigured as error:
         console.print(f"{arguments.config}: store: {error}", markup=False)
         return USAGE
-    except (StoreError, OSError, archive.ArchiveError, _font_error()) as error:
+    except (StoreError, OSError, archive.ArchiveError, FontError) as error:
         console.print(f"wanggan report: {error}", markup=False)
         return FAILED
-
-
-def _font_error() -> type[Exception]:
-    from perception.report.fonts import FontError
-
-    return FontError
 
 
 def _weekly(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
@@ -55,6 +50,9 @@ def _weekly(settings: Settings, arguments: argparse.Namespace, console: Console)
     if week.start_ns(zone) > now.timestamp() * 1e9:
         raise ConfigError(f"--week: {week} has not begun yet")
     folder = arguments.out or settings.report.folder
+    formats = arguments.format or settings.report.formats
+    if lacking := weekly.lacking(formats):
+        raise ConfigError(f"{weekly.advice(lacking)}, or --format html")
     languages = [arguments.lang] if arguments.lang else settings.report.languages
     with console.status("reading the week") as status:
 
@@ -63,7 +61,7 @@ def _weekly(settings: Settings, arguments: argparse.Namespace, console: Console)
                 return await weekly.report(store, settings, profiles, week, now)
 
         report = asyncio.run(read())
-        made = weekly.write(report, folder, languages, arguments.format or settings.report.formats, status.update)
+        made = weekly.write(report, folder, languages, formats, status.update)
     head = made.report.head
     if arguments.json:
         told = {

@@ -11,9 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import typst
-from fontTools.ttLib import TTFont
-
 ROLES: Final[dict[str, tuple[str, ...]]] = {
     "title": ("方正小标宋简体", "FZXiaoBiaoSong-B05S", "FZXiaoBiaoSong-B05", "SimSun", "Noto Serif CJK SC"),
     "heading": ("SimHei", "黑体", "Noto Sans CJK SC"),
@@ -76,6 +73,8 @@ def folders() -> list[Path]:
 
 @functools.cache
 def _faces(system: bool) -> dict[str, Face]:
+    import typst  # of the report extra; this module's error is known without it
+
     known = typst.Fonts(
         include_system_fonts=system, include_embedded_fonts=False, font_paths=[str(folder) for folder in folders()]
     )
@@ -88,6 +87,8 @@ def _faces(system: bool) -> dict[str, Face]:
 
 @functools.cache
 def _covered(face: Face) -> frozenset[int]:
+    from fontTools.ttLib import TTFont
+
     with TTFont(face.path, fontNumber=face.number, lazy=True) as font:
         return frozenset(font.getBestCmap() or ())
 

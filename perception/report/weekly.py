@@ -1,9 +1,10 @@
 """A week's report out of the store, into files."""
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,14 @@ from perception.report.model import Report, Text
 from perception.week import Week
 from store import register
 from store.interface import Store
+
+LIBRARIES: Final[dict[Format, tuple[str, ...]]] = {
+    "html": (),
+    "pdf": ("typst", "fontTools"),
+    "docx": ("typst", "fontTools", "docx"),
+    "xlsx": (),
+}
+"""Of the extra `report`, by format; without it there are pages and spreadsheets."""
 
 
 class Made(NamedTuple):
@@ -58,6 +67,16 @@ async def report(store: Store, settings: Settings, profiles: Profiles, week: Wee
     found = sections.report(gathered(made, stored), reading.sha256(stored, made, files))
     is_draft = now < found.head.frozen_at
     return msgspec.structs.replace(found, head=msgspec.structs.replace(found.head, draft=is_draft))
+
+
+def lacking(formats: Sequence[Format]) -> list[Format]:
+    """Those of `formats` whose libraries are not installed."""
+    return [how for how in formats if any(importlib.util.find_spec(name) is None for name in LIBRARIES[how])]
+
+
+def advice(formats: Sequence[Format]) -> str:
+    """What to install for formats that are lacking."""
+    return f"{' and '.join(formats)} need{'s' * (len(formats) == 1)} the report extra: pip install 'wanggan[report]'"
 
 
 def write(

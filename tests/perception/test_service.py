@@ -1,5 +1,6 @@
 """What falls due, driven by a clock of our own."""
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,7 +38,7 @@ class Desk:
         folder.mkdir(exist_ok=True)
         (folder / "sites.toml").write_text(district.register(DISTRICT))
         self.file = folder / "perception.toml"
-        self.file.write_text('[store]\nengine = "sqlite"\npath = "w.db"\n[report]\nformats = ["html"]\n')
+        self.file.write_text('[store]\nengine = "sqlite"\npath = "w.db"\n[report]\nformats = ["html", "pdf"]\n')
         self.settings = load(self.file)
         self.profiles = Profiles(self.settings.profiles, folder)
         self.settings.state.mkdir(exist_ok=True)
@@ -269,7 +270,10 @@ async def test_the_week_is_reported_once_also_after_a_downtime(desk: Desk, monke
     assert await due(monday_s + 3 * 7 * 86_400 + 9 * 3600) == after, "three weeks off: each has its report"
 
 
-async def test_the_report_is_really_made(desk: Desk) -> None:
+async def test_the_report_is_really_made(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "typst", None)  # without the report extra
     await quiet(desk)
     await fill(desk.store, measured(1))
     await desk.at(5)
@@ -281,7 +285,10 @@ async def test_the_report_is_really_made(desk: Desk) -> None:
     desk.now_s = week.shifted(1).start_ns(zone) / SECOND + 6 * 3600
     await desk.service._report()
     assert desk.service.progress.reported == str(week)
-    assert [path.suffix for path in desk.settings.report.folder.glob(f"{week}*.html")] == [".html"]
+    assert sorted(path.suffix for path in desk.settings.report.folder.glob(f"{week}*")) == [".html", ".json"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        f"report of {week}: pdf needs the report extra: pip install 'wanggan[report]'"
+    ]
     desk.service.progress.reported = str(week.shifted(-3))
     await desk.service._report()
     assert not list(desk.settings.report.folder.glob(f"{week.shifted(-2)}*")), "a week without scores has none"

@@ -1,6 +1,8 @@
 """`wanggan report weekly`: a store in, files out, and every way to fail."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,26 @@ def test_a_character_without_a_glyph_ends_it_and_nothing_is_written(
     assert weekly(config) == 1
     assert "U+E001" in capsys.readouterr().err
     assert list((config.parent / "reports").iterdir()) == []
+
+
+def test_without_the_report_extra_pages_are_made_and_a_pdf_is_refused_in_one_line(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("typst", "fontTools", "docx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert weekly(config, "--format", "pdf,html") == 2
+    assert capsys.readouterr().err == ("pdf needs the report extra: pip install 'wanggan[report]', or --format html\n")
+    assert weekly(config) == 2
+    assert capsys.readouterr().err.startswith("pdf and docx need the report extra")
+    assert not (config.parent / "reports").exists()
+    assert weekly(config, "--format", "html,xlsx") == 0
+
+
+def test_the_command_is_there_without_the_report_extra() -> None:
+    blocked = "import sys; sys.modules |= dict.fromkeys(('typst', 'fontTools', 'docx'))"
+    ask = f"{blocked}; from wanggan.main import main; main(['report', 'weekly', '--help'])"
+    asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60, check=False)
+    assert (asked.returncode, asked.stderr) == (0, "")
 
 
 def test_a_broken_archive_ends_it(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
