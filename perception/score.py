@@ -439,10 +439,16 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         print(f"wanggan score {found.formula}: {error}", file=sys.stderr)
         return USAGE
-    first = next(iter(answer.values()))
-    told = answer if found.json else first
+    told = answer if found.json else _first(answer)
     print(told if isinstance(told, str) else msgspec.json.encode(told).decode())
+    if answer.get("missing") and not found.json:
+        print(f"wanggan score {found.formula}: not measured: {', '.join(answer['missing'])}", file=sys.stderr)
     return OK
+
+
+def _first(answer: Answer) -> object:
+    """The first value; null is kept for what was not measured."""
+    return "timeout" if answer.get("timeout") else next(iter(answer.values()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -450,7 +456,8 @@ def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:<{width}} {formula.example}" for name, formula in FORMULAS.items())
     parser = argparse.ArgumentParser(
         prog="wanggan score",
-        description="One JSON object on standard input, the score on standard output. null is: not measured.",
+        description="One JSON object on standard input, the score on standard output. null is: not measured; timeout: "
+        "the quantile lies among failed attempts.",
         epilog=f"formulas, each with an example of its input:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

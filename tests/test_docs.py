@@ -60,6 +60,18 @@ def test_commands_and_options_in_pages_exist(page: Path) -> None:
             assert option in told, f"{page.name}: {option} in: {line}"
 
 
+@pytest.mark.parametrize("page", ["scoring.md", "scoring.zh-CN.md"])
+def test_answers_in_pages_are_the_command_s_own(page: str) -> None:
+    shown = re.findall(
+        r"^echo '([^']+)' \| wanggan score (.+)\n(.+)$", (ROOT / "docs" / page).read_text(), re.MULTILINE
+    )
+    assert len(shown) >= 4
+    for given, words, answer in shown:
+        command = [sys.executable, "-P", "-m", "wanggan", "score", *words.split()]
+        told = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=True)
+        assert told.stdout == f"{answer}\n", words
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", page.read_text()):

@@ -201,6 +201,11 @@ def test_the_command() -> None:
     assert whole.stderr == ""
     assert run("bloat", given='{"down_rise_ms": 20, "up_rise_ms": 40}').stdout == "B\n"
     assert run("lin", given='{"x": null, "bad": 0, "good": 1}').stdout == "null\n"
+    assert run("quantile", given='{"values": [1], "q": 0.95, "failed": 1}').stdout == "timeout\n"
+    assert run("quantile", given='{"values": [], "q": 0.95}').stdout == "null\n"
+    unrated = run("ppi", given=json.dumps({"profile": "gov-node-2026", "values": NODE | {"web_total_ms": None}}))
+    assert unrated.stdout == "null\n"
+    assert unrated.stderr == "wanggan score ppi: not measured: web\n"
 
 
 def test_the_command_refuses_with_2() -> None:
