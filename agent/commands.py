@@ -76,6 +76,8 @@ def _once(arguments: argparse.Namespace) -> int:
         settings=arguments.set,
     )
     plan = once.plan(arguments.probe, settled, wish)
+    if not arguments.verbose:
+        logging.getLogger("agent.runner").setLevel(logging.ERROR)  # the Record itself says how it ended
     record = asyncio.run(_watched(plan, sys.stderr) if sys.stderr.isatty() else once.measure(plan))
     if arguments.json:
         print(json.dumps(_plain(record), ensure_ascii=False))
@@ -176,7 +178,8 @@ def _line(record: Record) -> str:
     identity = [record.probe, record.target, record.provider, record.resolver, record.interface]
     said = record.outcome if record.reason is None else f"{record.outcome}: {record.reason}"
     detail = f" ({record.detail})" if record.detail else ""
-    return f"{' '.join(part for part in identity if part)}: {said}{detail}"
+    flags = f" [{', '.join(record.flags)}]" if record.flags else ""
+    return f"{' '.join(part for part in identity if part)}: {said}{detail}{flags}"
 
 
 def _parser() -> argparse.ArgumentParser:

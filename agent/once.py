@@ -112,10 +112,25 @@ def plan(probe: str, settled: Config | None, wish: Wish) -> Plan:
     elif "interface" not in row:
         radio = next(iter(wireless.radios()), None) if needs & {"radio", "lead"} else None
         row["interface"] = (settled.interface if settled else None) or radio or _interface_of(row, targets, resolvers)
+    _check_words(probe, row, targets, resolvers)
     wifi = settled.wifi if settled else Wifi()
     job = config.make_job(row, f"once {probe}", targets, resolvers)
     config.check_lead(job, wifi, f"once {probe}")
     return Plan(settled.agent if settled else "once", job, targets, resolvers, settled.uplinks if settled else {}, wifi)
+
+
+def _check_words(probe: str, row: dict[str, Any], targets: dict[str, Target], resolvers: dict[str, NameServer]) -> None:
+    """What a file would have to name stands on the command line here, and so do the fixes.
+
+    :raises ConfigError: for a key or a resolver that is missing.
+    """
+    target = targets.get(str(row.get("target")))
+    if "key" in PROBES[probe].needs and target is not None and target.key_file is None:
+        raise ConfigError(f"{probe} checks a signature; give the reflector's key: --key-file FILE")
+    if "resolver" in row and row["resolver"] not in resolvers:
+        raise ConfigError(
+            f"no resolver is called {row['resolver']!r}; give the one to ask by address: --server ADDRESS"
+        )
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -179,8 +194,8 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
 def _port_of(url: str) -> int | None:
     try:
         return urlsplit(url).port
-    except ValueError as error:
-        raise ConfigError(f"{url!r}: {error}") from error
+    except ValueError:
+        raise ConfigError(f"{url.removeprefix('//')!r}: a port is a number from 1 to 65535") from None
 
 
 def _system_resolver() -> str:

@@ -234,7 +234,11 @@ class Admission:
         started_s = self._of(hello.agent).started_s.get(hello.direction, -math.inf)
         wait_s = started_s + self.limits.pause_s - self._now()
         if wait_s > 0:
-            return Refused(error="no_slot", detail="too soon after this agent's last test", retry_after_s=wait_s)
+            return Refused(
+                error="no_slot",
+                detail=f"too soon after this agent's last test: again in {math.ceil(wait_s)} s",
+                retry_after_s=wait_s,
+            )
         if self._left_bytes(hello.agent) <= 0:
             return Refused(error="over_budget", detail="this agent's bytes of 24 h are spent")
         if len(self._running) >= self.limits.slots:

@@ -29,7 +29,7 @@ RECEIVE_BUFFER_BYTES: Final = 2 * 1024 * 1024
 CLOCK_S: Final = 10.0
 """How often the kernel is asked how good its clock is."""
 _FIRST_PORT: Final = 1024
-_MAX_DATAGRAM: Final = 9216
+_MAX_DATAGRAM: Final = 65_535
 _ANCILLARY_BYTES: Final = 256
 _TIMESPEC: Final = struct.Struct("@ll")
 _INT: Final = struct.Struct("@i")
@@ -157,7 +157,7 @@ class Stamp:
     def _answer_some(self, sock: socket.socket) -> None:
         for _ in range(PACKETS_PER_TURN):
             try:
-                packet, ancillary, flags, peer = sock.recvmsg(_MAX_DATAGRAM, _ANCILLARY_BYTES)
+                packet, ancillary, _, peer = sock.recvmsg(_MAX_DATAGRAM, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
             arrival = _arrival(ancillary)
@@ -165,7 +165,7 @@ class Stamp:
                 self._counts.add("stamp_dropped", "queue", (arrival.overflowed - self._overflowed) & 0xFFFFFFFF)
                 self._overflowed = arrival.overflowed
             now_s = time.monotonic()
-            reason = "long" if flags & socket.MSG_TRUNC else self._refusal(packet, arrival, peer, now_s)
+            reason = self._refusal(packet, arrival, peer, now_s)
             if reason is None:
                 reason = self._reply(sock, packet, arrival, peer, now_s)
             if reason is None:

@@ -904,14 +904,14 @@ async def test_the_password_comes_from_its_file_and_the_user_name_is_the_agent(t
 
 
 def test_the_tls_context_asks_for_a_certificate_and_tls_1_2() -> None:
-    from agent.publisher import _tls
+    from agent.publisher import tls
 
-    context = _tls(Mqtt(host="example.net"))
+    context = tls(Mqtt(host="example.net"))
     assert context is not None
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
-    assert _tls(Mqtt(host="127.0.0.1", tls=False)) is None
+    assert tls(Mqtt(host="127.0.0.1", tls=False)) is None
 
 
 def assert_numbers_and_content_are_kept(collector: Collector) -> None:

@@ -101,7 +101,7 @@ def test_down_then_up_is_one_run_and_the_next_run_waits() -> None:
     desk.admit(direction="up").release()
     desk.now_s += 4
     refused = desk.refuse(direction="down")
-    assert (refused.error, refused.detail) == ("no_slot", "too soon after this agent's last test")
+    assert (refused.error, refused.detail) == ("no_slot", "too soon after this agent's last test: again in 52 s")
     assert refused.retry_after_s == pytest.approx(60 - 8)
     assert desk.refuse(direction="up").retry_after_s == pytest.approx(60 - 4)
     desk.now_s += 52
