@@ -47,7 +47,7 @@ def lin(x, bad, good):
     return 100 * min(1, max(0, (x - bad) / (good - bad)))
 def t_interval(value, days):
     half = stats.t.ppf(0.975, len(days) - 1) * np.std(days, ddof=1) / math.sqrt(len(days)) if len(days) > 3 else 0
-    return (None, None) if value is None or len(days) < 4 else (value - half, value + half)
+    return (None, None) if value is None or len(days) < 4 else (max(0, value - half), min(100, value + half))
 
 class Week:
     def __init__(self, db, profiles, venues, start):
@@ -187,7 +187,7 @@ def figures(db, now, last, sites, contracts, monday):
             f |= {f"{at}/upgrade/before": (None,), f"{at}/upgrade/effect": (None,), f"{at}/upgrade/signal": (None,), f"{at}/upgrade/controls": (0,), f"{at}/upgrade/after": (mean([*days[key].values()]),)}
             for i in now.profile(key)["indicators"]:
                 x, limit, met = mark(now, key, i, contracts)
-                passes[i["id"] if score is not None and met is not None else None].append((key, met))
+                passes[i["id"] if min(tried, due) >= 0.7 * due and met is not None else None].append((key, met))
                 if met is False and min(tried, due) >= 0.7 * due:
                     weeks, shorts = 2 if mark(last, key, i, contracts)[2] is False else 1, shorts + 1
                     f |= {f"{at}/short/{i['id']}": (x,), f"{at}/short/{i['id']}/threshold": (limit,), f"{at}/short/{i['id']}/weeks": (weeks,)}
@@ -202,9 +202,8 @@ def figures(db, now, last, sites, contracts, monday):
                 f |= {f"{net}/{key[0]}/tier": (tier,), f"{net}/{key[0]}/rank": (place, None, None, *np.quantile(1 + sum(draws[k] > draws[key] for k in of), (0.05, 0.95)))}
         averages = [mean([week.week(k)[0] for k in keys if week.week(k)[0] is not None]) for week in (now, last)]
         means = [np.mean([days[k][d] for k in rated if d in days[k]]) for d in range(7) if any(d in days[k] for k in rated)]
-        f |= {f"{net}/ppi": (averages[0], None, None, *t_interval(averages[0], means)), f"{net}/venues": (len(keys),), f"{net}/to_year": (None,), f"{net}/to_baseline": (None,)}
-        f |= {f"{net}/{dim}": (mean([now.week(k)[1][dim] for k in rated]),) for dim in ("coverage", "quality", "service")}
-        f |= {f"{net}/weeks/{monday - timedelta(weeks=n):%G-W%V}": (averages[n] if n < 2 else None,) for n in range(4)}
+        f |= {f"{net}/ppi": (averages[0], None, None, *t_interval(averages[0], means)), f"{net}/venues": (len(keys),), f"{net}/venues/scored": (len(rated),), f"{net}/to_year": (None,), f"{net}/to_baseline": (None,)}
+        f |= {f"{net}/{dim}": (mean([now.week(k)[1][dim] for k in rated]),) for dim in ("coverage", "quality", "service")} | {f"{net}/weeks/{monday - timedelta(weeks=n):%G-W%V}": (averages[n] if n < 2 else None,) for n in range(4)}
         district = {h: np.mean([a[h] - b[h] for a, b in (hours[k] for k in rated) if h in a and h in b]) for h in range(168) if any(h in hours[k][0] and h in hours[k][1] for k in rated)}
         f[f"{net}/change"] = (change(district, dict.fromkeys(district, 0)),)
         for name in {i["id"] for p in now.profiles if p["profile"]["network"] == net for i in p["indicators"]}:
@@ -213,14 +212,15 @@ def figures(db, now, last, sites, contracts, monday):
             ratio(f"{net}/pass/{name}", k, n)
         met = [(key, met) for name, of in passes.items() if name for key, met in of]
         ratio(f"{net}/pass", sum(ok for _, ok in met), len(met))
-        ratio(f"{net}/pass/venues", len({key for key, _ in met} - {key for key, ok in met if not ok}), len({key for key, _ in met}))
+        judged = {key for key, _ in met}
+        ratio(f"{net}/pass/venues", len(judged - {key for key, ok in met if not ok}), len(judged))
         total = sum((c for k, c in slots.items() if k[1] == net), Counter())
         for at, c in ((f"quality/{net}", total), *((f"quality/{net}/{p}", sum((c for k, c in slots.items() if k[1:] == (net, p)), Counter())) for p in PROBES)):
             f |= {f"{at}/{state}": (c[state],) for state in ("expected", "n", "ok", "failed", "invalid", "skipped", "planned")} | {f"{at}/missing": (c["expected"] - min(c["n"], c["expected"]),)}
-        f |= {f"quality/{net}/{name}": (n,) for name, n in total.items() if "/" in name}
+        f |= {f"{net}/venues/judged": (len(judged),)} | {f"quality/{net}/{name}": (n,) for name, n in total.items() if "/" in name}
         shares(f"quality/{net}", total)
         ratio(f"quality/{net}/online", *db.execute("SELECT round(total(online)), count(online) FROM fleet WHERE network = ? AND time >= ? AND time < ?", (net, now.start, now.start + WEEK)).fetchone())
-    return f | {"short": (shorts,)}
+    return f | {"short": (shorts,), "short/unplanned": (shorts,)}
 
 def check(db_file, register_file, archive, profile_files):
     """What is printed and does not agree, a line each; and how many figures were compared."""

@@ -286,6 +286,14 @@ class Facts:
         """Those with a week score."""
         return [venue for venue in self.venues[network] if venue.ppi is not None]
 
+    def judged(self, network: str) -> list[VenueFacts]:
+        """Those of whose marks any can be judged, rated or not; a validity that allows no rank allows no judgement."""
+        return [
+            venue
+            for venue in self.venues[network]
+            if venue.gate != "no_rank" and any(venue.passes(one) is not None for one in venue.profile.indicators)
+        ]
+
     def average(self, network: str, name: str) -> float | None:
         """The district's value: every venue weighs the same."""
         known = [x for venue in self.scored(network) if (x := number(venue.week, name)) is not None]
@@ -297,7 +305,7 @@ class Facts:
         for venue in self.scored(network):
             for day, score in venue.days.items():
                 by_day.setdefault(day, []).append(score)
-        return around(self.average(network, "ppi"), [mean(by_day[day]) for day in sorted(by_day)])
+        return around(self.average(network, "ppi"), [mean(by_day[day]) for day in sorted(by_day)]).within(0, 100)
 
     @cached_property
     def compared(self) -> Week | None:

@@ -94,6 +94,8 @@ class Table(Struct, frozen=True, kw_only=True):
     rows: tuple[tuple[Cell, ...], ...]
     limit: int | None = None
     """Rows that a page shows; a sheet has all of them."""
+    wide: bool = False
+    """Too many columns for paper: the screen and the sheet have it."""
     empty: Text = Text("无。", "None.")
     """What stands there when there is no row."""
 

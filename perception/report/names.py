@@ -121,6 +121,18 @@ SEGMENTS: Final = {
 }
 
 
+SOURCES: Final = {
+    "operators' acceptance tests": Text("运营商验收规范", "operators' acceptance tests"),
+    "互联网接入服务规范": Text("互联网接入服务规范", "Internet Access Service Specification"),
+}
+"""Of a mark, as profiles name it; a standard's number is the same in every language."""
+
+
+def source(name: str | None) -> Text:
+    """Of a mark; our own without one."""
+    return Text("自定", "our own") if name is None else SOURCES.get(name, Text.same(name))
+
+
 def network(name: str) -> Text:
     """Of a network."""
     return NETWORKS.get(name, Text.same(name))

@@ -78,11 +78,11 @@ def _strings(data: Any) -> str:
     return data if isinstance(data, str) else ""
 
 
-def printed(report: Report, lang: Lang, *, family: str = "sans-serif") -> Printed:
-    """`report` in one language; `family` is the font of the charts."""
-    sections = [_section(section, lang, family) for section in report.sections]
+def printed(report: Report, lang: Lang, *, family: str = "sans-serif", paper: bool = True) -> Printed:
+    """`report` in one language; `family` is the font of the charts; `paper` has no room for wide tables."""
+    sections = [_section(section, lang, family, paper) for section in report.sections]
     if report.head.revision > 1:
-        sections[0].blocks.append(_table(changes(report), lang))
+        sections[0].blocks.append(_table(changes(report), lang, paper))
     head = report.head
     return Printed(
         lang=lang,
@@ -140,14 +140,14 @@ def _column(zh: str, en: str, width: float = 1.5) -> Column:
     return Column(Text(zh, en), width, figures=width < 3)
 
 
-def _section(section: Section, lang: Lang, family: str) -> PrintedSection:
+def _section(section: Section, lang: Lang, family: str, paper: bool) -> PrintedSection:
     blocks: list[PrintedLine | PrintedTable | PrintedChart] = []
     for block in section.blocks:
         match block:
             case Line():
                 blocks.append(PrintedLine(sentence(block, lang)))
             case Table():
-                blocks.append(_table(block, lang))
+                blocks.append(_table(block, lang, paper))
             case Chart():
                 blocks.append(PrintedChart(word(block.title, lang), charts.svg(block, lang, family)))
     return PrintedSection(section.id, wording.heading(section.number, section.title, lang), blocks)
@@ -161,12 +161,15 @@ def sentence(line: Line, lang: Lang) -> str:
     )
 
 
-def _table(table: Table, lang: Lang) -> PrintedTable:
-    shown_rows = table.rows[: table.limit]
+def _table(table: Table, lang: Lang, paper: bool) -> PrintedTable:
+    shown_rows = () if table.wide and paper else table.rows[: table.limit]
     left = len(table.rows) - len(shown_rows)
     note = ""
     if not table.rows:
         note = word(table.empty, lang)
+    elif not shown_rows:
+        zh, en = f"共 {left} 行，纸面放不下，见电子表格。", f"{left} rows, too wide for paper: in the spreadsheet."
+        note = zh if lang == "zh" else en
     elif left:
         note = f"其余 {left} 行见电子表格。" if lang == "zh" else f"{left} more rows are in the spreadsheet."
     return PrintedTable(

@@ -61,7 +61,7 @@ def score(
     counts = {name: venue.samples[name].count for name in INDICATORS}
     # Floors are a week's: an hour cannot have fifty joins.
     rated = ppi(profile, measured, counts=counts if period == "week" else None)
-    interval = around(rated.score, days)
+    interval = around(rated.score, days).within(0, 100)
     fields: dict[str, FieldValue] = {
         "ppi": rated.score,
         "ppi_lo": interval.lo,

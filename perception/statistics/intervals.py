@@ -21,6 +21,10 @@ class Interval(NamedTuple):
     lo: float | None
     hi: float | None
 
+    def within(self, least: float, most: float) -> "Interval":
+        """No wider than what the value can be."""
+        return Interval(*(None if end is None else min(max(end, least), most) for end in self))
+
 
 NOT_KNOWN: Final = Interval(None, None)
 

@@ -69,7 +69,7 @@ def effect(
     Better or worse is only what excludes 0 and is at least `least`, in the unit of the values.
     """
     if found is None:
-        return Effect("no_baseline", None, NOT_KNOWN, None, None, 0)
+        return Effect("no_baseline", None, NOT_KNOWN, None, None, sum(bool(days) for days in controls))
     sides = [_within(upgraded, window) for window in found]
     was, now = (mean(list(days.values())) if days else None for days in sides)
     others = [changes for days in controls if (changes := _changes(days, found))]

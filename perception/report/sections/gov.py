@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from perception.report import names
 from perception.report.facts import SURE, Facts, Incident, VenueFacts, number
-from perception.report.model import Block, Cell, Column, Figure, Section, Table, Text, figure
-from perception.report.sections.ranking import change, completeness, score, share
+from perception.report.model import Block, Cell, Column, Figure, Line, Section, Table, Text, figure
+from perception.report.sections.ranking import ALONE, change, completeness, score, share, unrated
 from perception.statistics.busy import combine
 from perception.statistics.floors import is_enough
 
@@ -23,7 +23,8 @@ def section(facts: Facts) -> Section:
     for venue in venues:
         place = places.get(venue.slug)
         tier = figure(f"{venue.key}/tier", "rank", place.tier if place else None, missing="unrated")
-        rows.append((tier, venue.name, *_row(facts, venue)))
+        cells: tuple[Cell, ...] = (ALONE if place and len(places) == 1 else tier, venue.name)
+        rows.append((*cells, *_row(facts, venue)))
     blocks: list[Block] = [
         Table(
             id="gov",
@@ -44,6 +45,10 @@ def section(facts: Facts) -> Section:
             empty=Text("本周无政务网络节点。", "No government node this week."),
         )
     ]
+    for venue in venues:
+        if venue.ppi is None:
+            why = unrated(venue)
+            blocks.append(Line(Text(f"{venue.name.zh}：{why.zh}。", f"{venue.name.en}: {why.en}.")))
     if rows:
         blocks.append(_outages(facts))
     return Section(6, "gov", Text("政务网络节点", "Government nodes"), tuple(blocks))
@@ -59,7 +64,7 @@ def _row(facts: Facts, venue: VenueFacts) -> tuple[Figure, ...]:
         _delay(venue, "rtt_p50_ms", delay.p50_ms if delay else None, 0.5, delay.n if delay else 0),
         _delay(venue, "rtt_p95_ms", delay.p95_ms if delay else None, 0.95, delay.n if delay else 0),
         _loss(venue),
-        figure(f"{venue.key}/busy_idle", "factor", busy.ratio),
+        figure(f"{venue.key}/busy_idle", "factor", busy.ratio, missing=venue.indicator("down_mbps")[1]),
         completeness(venue),
     )
 

@@ -2,7 +2,7 @@
 
 from perception.report import names
 from perception.report.facts import NETWORKS, Facts, VenueFacts, number
-from perception.report.model import Block, Cell, Column, Line, Section, Table, Text, figure
+from perception.report.model import Block, Cell, Column, Line, Section, Table, Text, Unit, figure
 from perception.report.printed import NOTICE
 
 TEXTS = (
@@ -54,6 +54,8 @@ TERMS = (
     (Text("并列/分档", "Tier"), Text("与档首区间重叠的场所同档。", "Venues whose interval overlaps the leader's.")),
 )  # fmt: skip
 
+SHOWN = 30
+
 EXTRAS = (
     ("iqb_typ", Text("IQB（典型）", "IQB typical"), "factor"),
     ("iqb_95", Text("IQB（p95）", "IQB p95"), "factor"),
@@ -87,8 +89,8 @@ def _weights(facts: Facts, network: str) -> Table:
                     names.DIMENSIONS[indicator.dim],
                     name,
                     figure(f"{key}/w", "plain", indicator.w),
-                    figure(f"{key}/bad", unit, indicator.bad),
-                    figure(f"{key}/good", unit, indicator.good),
+                    _end(f"{key}/bad", unit, indicator.bad),
+                    _end(f"{key}/good", unit, indicator.good),
                     figure(f"{key}/min_n", "count", indicator.min_n),
                     Text("其表内端点", "ends of its own table") if indicator.bad is None else Text("", ""),
                 )
@@ -109,6 +111,10 @@ def _weights(facts: Facts, network: str) -> Table:
         ),
         rows=tuple(rows),
     )
+
+
+def _end(key: str, unit: Unit, value: float | None) -> Cell:
+    return Text.same("—") if value is None else figure(key, unit, value)
 
 
 def annex(facts: Facts) -> Section:
@@ -139,7 +145,8 @@ def _indicators(facts: Facts, network: str) -> Table:
             *(Column(names.INDICATORS[indicator][0], 1.0) for indicator in ids),
         ),
         rows=tuple((venue.name, *(_indicator(venue, one) for one in ids)) for venue in facts.scored(network)),
-        limit=0,
+        limit=SHOWN,
+        wide=True,
     )
 
 
@@ -169,5 +176,6 @@ def _others(facts: Facts, network: str) -> Table:
             )
             for venue in facts.scored(network)
         ),
-        limit=0,
+        limit=SHOWN,
+        wide=True,
     )

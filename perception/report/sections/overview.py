@@ -1,11 +1,12 @@
 """本周要点 and 总体得分: what a reader must know, conclusion first, and the district's score."""
 
 import math
+from collections.abc import Sequence
 
 from perception.report import names
 from perception.report.facts import CHART_WEEKS, NETWORKS, Facts, number
 from perception.report.model import Block, Cell, Chart, Column, Curve, Figure, Line, Section, Table, Text, count, figure
-from perception.report.sections.shortfalls import shortfalls
+from perception.report.sections.shortfalls import Shortfall, shortfalls
 from perception.statistics.change import Word, word
 from perception.week import Week
 
@@ -61,16 +62,17 @@ def highlights(facts: Facts) -> Section:
                 {"short": count("short", len(short)), "value": worst.value, "threshold": worst.threshold},
             )
         )
-    elif any(facts.scored(network) for network in NETWORKS):
+    elif any(facts.judged(network) for network in NETWORKS):
         lines.append(Line(Text("本周无短板。", "No shortfall this week.")))
-    lines.append(_decision(facts))
+    lines.append(_decision(facts, short))
     return Section(2, "highlights", Text("本周要点", "Highlights"), tuple(lines[:LIMIT]))
 
 
-def _decision(facts: Facts) -> Line:
+def _decision(facts: Facts, short: Sequence[Shortfall]) -> Line:
+    """What is overdue; else shortfalls that nobody does anything about; else nothing."""
     overdue = [one for one in facts.setting.measures if one.done is None and one.due <= facts.setting.week.days[-1]]
     if not overdue:
-        return Line(Text("本周无需决策事项。", "Nothing to be decided this week."))
+        return _unplanned(facts, short)
     first = overdue[0]
     return Line(
         Text(
@@ -80,6 +82,29 @@ def _decision(facts: Facts) -> Line:
         ),
         {"overdue": count("measures/overdue", len(overdue))},
     )
+
+
+def _unplanned(facts: Facts, short: Sequence[Shortfall]) -> Line:
+    planned = {one.venue for one in facts.setting.measures if one.done is None}
+    bare = [one for one in short if one.venue.slug not in planned]
+    if bare:
+        first = bare[0].venue
+        unit = Text.same(first.venue.unit) if first.venue.unit else Text("未登记", "not registered")
+        return Line(
+            Text(
+                f"需决策：{{bare}}项短板尚无整改措施，首要为{first.name.zh}（责任单位：{unit.zh}）。",
+                f"To be decided: {{bare}} shortfalls have no measure; first {first.name.en} (responsible: {unit.en}).",
+            ),
+            {"bare": count("short/unplanned", len(bare))},
+        )
+    if short:
+        return Line(
+            Text(
+                "短板所在场所均有进行中的整改措施，无逾期；本周无需决策事项。",
+                "Every venue with a shortfall has a measure under way, none is overdue: nothing to be decided this week.",
+            )
+        )
+    return Line(Text("本周无需决策事项。", "Nothing to be decided this week."))
 
 
 def _level(facts: Facts, network: str) -> Text:
@@ -155,6 +180,7 @@ def _notes(facts: Facts) -> list[Line]:
     if facts.compared is None:
         lines.append(Line(Text("上周与本周类型不同，无环比。", "The week before is of another kind: no week-on-week.")))
     for network in NETWORKS:
+        lines += _counts(facts, network)
         if facts.compared and facts.scored(network) and not any(venue.last for venue in facts.scored(network)):
             lines.append(
                 Line(
@@ -167,6 +193,29 @@ def _notes(facts: Facts) -> list[Line]:
             )
         lines += _overlap(facts, network)
     return lines
+
+
+def _counts(facts: Facts, network: str) -> list[Line]:
+    """Why sections count other numbers of venues."""
+    venues, scored, judged = (len(of) for of in (facts.venues[network], facts.scored(network), facts.judged(network)))
+    if venues == scored == judged:
+        return []
+    name = names.network(network)
+    return [
+        Line(
+            Text(
+                f"{name.zh}：登记场所{{venues}}个，其中有得分{{scored}}个（区级得分是其平均），可判定达标{{judged}}个；"
+                "其余见“场所排名”或“政务网络节点”中的原因。",
+                f"{name.en}: of {{venues}} registered venues {{scored}} have an index (the district is their mean) and "
+                "{judged} can be judged by marks; why others are not stands in the ranking and under the nodes.",
+            ),
+            {
+                "venues": count(f"{network}/venues", venues),
+                "scored": count(f"{network}/venues/scored", scored),
+                "judged": count(f"{network}/venues/judged", judged),
+            },
+        )
+    ]
 
 
 def _overlap(facts: Facts, network: str) -> list[Line]:

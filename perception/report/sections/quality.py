@@ -16,6 +16,15 @@ RULES = Text(
     "in (a rate as 0, a time as timed out); outliers stay, impossible values do not. Venues with more than 5 % "
     "suppressed have a star.",
 )
+COLUMNS = Text(
+    "各列关系：记录＝成功＋失败＋无效＋跳过＋检修窗口内；计划内不另加，是跳过中的非开放时段与统一暂停，加检修窗口内的时隙；"
+    "缺测＝应测－记录，不小于 0。应测由已公布的任务推算：同一探针对同一目标的同种测试（如速率的快测与满载测试）只作一项公布，"
+    "其记录可多于应测。",
+    "How columns belong together: records = ok + failed + invalid + skipped + those under maintenance; planned is not "
+    "added, it is what was skipped outside opening hours or by a pause, and what was under maintenance; missing = "
+    "expected - records, not below 0. Expected follows from announced jobs: tests of one kind of one agent against one "
+    "target (quick and loaded goodput) are announced as one, so there can be more records than expected.",
+)
 LOW = 0.9
 SHOWN = 30
 
@@ -26,6 +35,8 @@ def section(facts: Facts) -> Section:
     for network in NETWORKS:
         if facts.venues[network]:
             blocks += [_summary(facts, network), _slots(facts, network)]
+    if blocks:
+        blocks.append(Line(COLUMNS))
     reasons = _reasons(facts)
     if reasons.rows:
         blocks.append(reasons)

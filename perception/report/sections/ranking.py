@@ -2,13 +2,17 @@
 
 from perception.report import names
 from perception.report.facts import Facts, Place, VenueFacts, missing, number
-from perception.report.model import Block, Column, Figure, Line, Section, Table, Text, Unit, figure, ratio
+from perception.report.model import Block, Cell, Column, Figure, Line, Section, Table, Text, Unit, figure, ratio
+from perception.report.wording import MISSING
 
 NOTE = Text(
     "同一档内差异不显著，视为并列。名次区间为 2000 次按日重抽的 5%—95% 分位。带 * 者有效率低于 90%，或有指标缺测，或统一暂停超过 5%。",
     "Venues of one tier cannot be told apart. The rank's interval holds 90 % of 2,000 draws of days. A star: validity "
     "below 90 %, an indicator missing, or more than 5 % suppressed.",
 )
+
+ALONE = Text.same("—")
+"""The tier of a venue that has none beside it."""
 
 
 def section(facts: Facts) -> Section:
@@ -40,15 +44,16 @@ def _table(kind: str, places: list[Place]) -> Table:
             Column(Text("样本量", "Tests"), 0.9),
             Column(Text("完整率", "Completeness"), 1.4),
         ),
-        rows=tuple(_row(place) for place in places),
+        rows=tuple(_row(place, alone=len(places) == 1) for place in places),
     )
 
 
-def _row(place: Place) -> tuple[Figure | Text, ...]:
+def _row(place: Place, *, alone: bool) -> tuple[Cell, ...]:
     venue, lo, hi = place.facts, place.interval.lo, place.interval.hi
+    rank = figure(f"{venue.key}/rank", "rank", place.rank, lo=lo, hi=hi)
     return (
-        figure(f"{venue.key}/tier", "rank", place.tier),
-        figure(f"{venue.key}/rank", "rank", place.rank, lo=lo, hi=hi),
+        ALONE if alone else figure(f"{venue.key}/tier", "rank", place.tier),
+        Text("仅一个场所，不排名", "the only venue: no rank") if alone else rank,
         venue.name,
         score(venue),
         change(venue),
@@ -64,9 +69,7 @@ def _apart(venues: list[VenueFacts]) -> Table:
     reasons = []
     for venue in venues:
         if venue.ppi is None:
-            why = Text("不评：超过三分之一权重的指标缺测", "not rated: more than a third of the weight is missing")
-            if not venue.week:
-                why = Text("无得分", "no score")
+            why = unrated(venue)
         elif venue.gate == "no_rank":
             why = Text("有效率不足 70%", "validity below 70 %")
         else:
@@ -84,6 +87,21 @@ def _apart(venues: list[VenueFacts]) -> Table:
         ),
         rows=tuple(reasons),
         empty=Text("本周无场所。", "No venue this week."),
+    )
+
+
+def unrated(venue: VenueFacts) -> Text:
+    """Why a venue has no index: the indicators that it lacks."""
+    if not venue.week:
+        return Text("无得分", "no score")
+    lacks = []
+    for name in missing(venue.week):
+        what = MISSING["few" if venue.count(name) else "unknown"]
+        title, _ = names.INDICATORS[name]
+        lacks.append(Text(f"{title.zh}{what.zh}", f"{title.en}: {what.en}"))
+    return Text(
+        f"不评，某一维度超过三分之一的权重缺失：{'、'.join(one.zh for one in lacks)}",
+        f"not rated, a dimension lacks more than a third of its weight: {', '.join(one.en for one in lacks)}",
     )
 
 

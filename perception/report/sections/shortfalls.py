@@ -25,13 +25,11 @@ class Shortfall(NamedTuple):
 
 def shortfalls(facts: Facts) -> list[Shortfall]:
     """Those that cost most first."""
-    found = [one for network in NETWORKS for venue in facts.venues[network] for one in _of(facts, venue)]
+    found = [one for network in NETWORKS for venue in facts.judged(network) for one in _of(facts, venue)]
     return sorted(found, key=lambda one: (-round(one.gap, 6), one.value.key))
 
 
 def _of(facts: Facts, venue: VenueFacts) -> list[Shortfall]:
-    if venue.gate == "no_rank":
-        return []
     found = []
     for indicator in venue.profile.indicators:
         if venue.passes(indicator) is not False:
@@ -67,9 +65,11 @@ def cause(facts: Facts, venue: VenueFacts) -> Text:
 
 def section(facts: Facts) -> Section:
     """The list."""
-    rated = any(facts.scored(network) for network in NETWORKS)
+    judged = any(facts.judged(network) for network in NETWORKS)
     empty = (
-        Text("本周无短板。", "No shortfall this week.") if rated else Text("本周无场所可评。", "No venue can be rated.")
+        Text("本周无短板。", "No shortfall this week.")
+        if judged
+        else Text("本周无场所可判定。", "No venue can be judged.")
     )
     return Section(7, "shortfalls", Text("短板清单", "Shortfalls"), (_table(shortfalls(facts), empty),))
 

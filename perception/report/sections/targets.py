@@ -1,8 +1,11 @@
 """达标情况: how many venues meet each mark, with the public values that they may be laid beside."""
 
+from collections.abc import Sequence
+
 from perception.report import names
-from perception.report.facts import NETWORKS, Facts
-from perception.report.model import Block, Column, Line, Section, Table, Text, figure, ratio
+from perception.report.facts import NETWORKS, Facts, VenueFacts
+from perception.report.model import Block, Cell, Column, Line, Section, State, Table, Text, Unit, figure, ratio
+from perception.report.wording import shown
 from perception.scoring.profile import Indicator
 from perception.statistics.intervals import wilson
 
@@ -13,8 +16,11 @@ REFERENCE = Text(
     "met in 95 % of tests. A line for mobile networks, no mark for Wi-Fi.",
 )
 CONTRACTS = Text(
-    "场所登记有合同速率或可用率的，以合同值为门限。",
-    "Where the site register has a contract's rate or availability, that is the mark.",
+    "场所登记有合同速率或可用率的，以合同值为门限。各指标只计样本足够的场所，含综合得分不评者；有效率不足 70% 的场所不判定。"
+    "未达标者即短板清单所列。",
+    "Where the site register has a contract's rate or availability, that is the mark. Venues with enough tests of an "
+    "indicator count, also those without an index; those with a validity below 70 % do not. What is missed is what the "
+    "shortfalls list.",
 )
 
 
@@ -34,18 +40,17 @@ def section(facts: Facts) -> Section:
 def _summary(facts: Facts, network: str) -> Line:
     answers = [
         [venue.passes(indicator) for indicator in venue.profile.indicators if indicator.pass_]
-        for venue in facts.scored(network)
+        for venue in facts.judged(network)
     ]
     known = [[answer for answer in of if answer is not None] for of in answers]
     passed, judged = sum(sum(of) for of in known), sum(len(of) for of in known)
-    whole = [of for of in known if of]
     name = names.network(network)
     return Line(
         Text(f"{name.zh}：达标率{{ratio}}，全部指标达标的场所{{venues}}。",
              f"{name.en}: {{ratio}} of marks met; venues that meet all of theirs: {{venues}}."),
         {
             "ratio": ratio(f"{network}/pass", passed, judged),
-            "venues": ratio(f"{network}/pass/venues", sum(all(of) for of in whole), len(whole)),
+            "venues": ratio(f"{network}/pass/venues", sum(all(of) for of in known), len(known)),
         },
     )  # fmt: skip
 
@@ -59,25 +64,27 @@ def _table(facts: Facts, network: str) -> Table:
     rows = []
     for indicator in indicators.values():
         name, unit = names.INDICATORS[indicator.id]
-        answers = [
-            venue.passes(own)
-            for venue in facts.scored(network)
+        judges = [
+            (venue, own)
+            for venue in facts.judged(network)
             if (own := venue.profile.indicator(indicator.id)) is not None
         ]
+        answers = [venue.passes(own) for venue, own in judges]
         passed, judged = answers.count(True), len(answers) - answers.count(None)
         lo, hi = wilson(passed, judged)
-        mark = indicator.pass_
-        sign = "≥" if mark is not None and mark.op == ">=" else "≤"
+        sign = "≥" if indicator.pass_ is not None and indicator.pass_.op == ">=" else "≤"
         key = f"{network}/pass/{indicator.id}"
+        tested = any(venue.count(indicator.id) for venue in facts.venues[network])
+        missing: State = "few" if tested else "unknown"
         rows.append(
             (
                 name,
                 Text.same(sign),
-                figure(f"{key}/threshold", unit, mark.v if mark else None),
-                ratio(key, passed, judged),
-                figure(f"{key}/lo", "ratio", lo),
-                figure(f"{key}/hi", "ratio", hi),
-                Text.same(indicator.source) if indicator.source else Text("自定", "our own"),
+                _threshold(key, unit, indicator, [venue for venue, _ in judges]),
+                ratio(key, passed, judged, missing=missing),
+                figure(f"{key}/lo", "ratio", lo, missing=missing),
+                figure(f"{key}/hi", "ratio", hi, missing=missing),
+                names.source(indicator.source),
             )
         )
     name = names.network(network)
@@ -95,3 +102,13 @@ def _table(facts: Facts, network: str) -> Table:
         ),
         rows=tuple(rows),
     )
+
+
+def _threshold(key: str, unit: Unit, indicator: Indicator, venues: Sequence[VenueFacts]) -> Cell:
+    """The profile's mark; in words where contracts stand in its place, each venue's then stands among the shortfalls."""
+    profile = figure(f"{key}/threshold", unit, indicator.pass_.v if indicator.pass_ else None)
+    promised = [indicator.id in venue.promised for venue in venues]
+    if not any(promised):
+        return profile
+    zh, en = shown(profile, "zh"), shown(profile, "en")
+    return Text("合同值", "contract") if all(promised) else Text(f"合同值，无合同者 {zh}", f"contract, else {en}")

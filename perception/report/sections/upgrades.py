@@ -104,13 +104,16 @@ def _row(facts: Facts, venue: VenueFacts, day: date) -> tuple[Cell, ...]:
         figure(f"{key}/effect", "points", found.estimate, missing="few", lo=lo, hi=hi),
         figure(f"{key}/signal", "db", signal.estimate, lo=signal.interval.lo, hi=signal.interval.hi),
         count(f"{key}/controls", found.controls),
-        _conclusion(found.answer, signal.answer),
+        _conclusion(found, signal.answer),
     )
 
 
-def _conclusion(score: Answer, signal: Answer) -> Text:
-    told, more = ANSWERS[score], SIGNAL.get(signal, Text("", ""))
-    return Text(told.zh + more.zh, told.en + more.en)
+def _conclusion(found: Effect, signal: Answer) -> Text:
+    """Without a control that is said first: more weeks would not make it a proof."""
+    told, more = [ANSWERS[found.answer]], SIGNAL.get(signal, Text("", ""))
+    if found.answer == "no_baseline" and not found.controls:
+        told.insert(0, ANSWERS["no_control"])
+    return Text("；".join(one.zh for one in told) + more.zh, "; ".join(one.en for one in told) + more.en)
 
 
 def _same(venue: VenueFacts) -> dict[str, object]:

@@ -1,12 +1,16 @@
 """What a week says: gaps, one venue, none, a change of profile, a holiday, a year's end."""
 
 import re
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
+from perception import profiles
 from perception.calendar import Calendar
-from perception.report import docx, html, pdf, xlsx
+from perception.report import docx, html, names, pdf, xlsx
+from perception.report.facts import Facts, gathered
+from perception.report.measures import Measure
 from perception.report.model import Report
 from perception.report.printed import printed
 from perception.week import Week
@@ -91,11 +95,117 @@ def test_three_days_are_too_few_for_an_interval() -> None:
     assert not venue.is_ranked
 
 
-def test_one_venue_is_its_own_tier_and_its_upgrade_has_no_control() -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_missed_among_the_marks_is_what_the_shortfalls_list(name: str) -> None:
+    figures = CASES[name].figures()
+    missed = 0.0
+    for network in ("wifi", "gov"):
+        if f"{network}/pass" in figures:
+            marks = figures[f"{network}/pass"]
+            missed += (marks.denominator or 0) - (marks.numerator or 0)
+    rows = table(CASES[name], "未达标的场所与指标")
+    assert missed == len(rows)
+    assert (figures["short"].value if rows else None) == (missed or None)
+
+
+def changed(facts: Facts, slug: str, fields: dict[str, object]) -> Facts:
+    """Facts of the same week in which a venue's score is another."""
+    this = facts.stored.weeks[weeks.WEEK]
+    (at,) = [at for at in this if at.venue == slug]
+    this[at] = {**this[at], **fields}  # type: ignore[index]
+    return gathered(facts.setting, facts.stored)
+
+
+def test_a_venue_without_an_index_says_what_it_lacks_and_still_misses_its_marks() -> None:
+    lacks = weeks.week_score(weeks.WIFI, 0.2, without=["web_total_ms", "web_success_ratio", "video_start_s"])
+    facts = changed(
+        weeks.facts(), "wifi-04", lacks | {"video_start_s_n": 7, "video_success_ratio_n": 7, "video_stall_ratio_n": 7}
+    )
+    report = weeks.report_of(facts, "cd" * 32)
+    (row,) = table(report, "样本不足或不评（不参与排名）")
+    assert row[0] == "第4场所"
+    assert row[4] == "不评，某一维度超过三分之一的权重缺失：网页打开用时（p50）未测得、视频卡顿占比样本不足"
+    assert "登记场所6个，其中有得分5个（区级得分是其平均），可判定达标6个" in section_of(report, 3)
+    assert ["第4场所", "下行可用速率"] in [row[:2] for row in table(report, "未达标的场所与指标")]
+    assert "登记场所" not in section_of(CASES["whole"], 3)
+
+
+def test_contracts_stand_as_such_in_place_of_the_mark() -> None:
+    facts = weeks.facts()
+
+    def marks(*promised: str) -> dict[str, list[str]]:
+        venues = [
+            replace(one, promised={"down_mbps": 300.0} if one.slug in promised else {}) for one in facts.venues["gov"]
+        ]
+        report = weeks.report_of(replace(facts, venues={**facts.venues, "gov": venues}), "cd" * 32)
+        return {row[0]: row for row in table(report, "政务网络各指标达标场所")}
+
+    assert marks()["下行可用速率"][2:4] == ["20.0 Mbps", "66.7% (2/3)"]
+    assert marks("gov-06", "gov-07", "gov-08")["下行可用速率"][2:4] == ["合同值", "0.0% (0/3)"]
+    assert marks("gov-06")["下行可用速率"][2:4] == ["合同值，无合同者 20.0 Mbps", "66.7% (2/3)"]
+    assert marks("gov-06")["上行可用速率"][2] == "10.0 Mbps"
+
+
+def test_a_mark_with_tests_that_are_too_few_is_not_said_to_be_unmeasured() -> None:
+    facts = weeks.facts(gov=1)
+    few = weeks.week_score(weeks.GOV, without=["down_mbps"]) | {"down_mbps_n": 3}
+    (row,) = [
+        row
+        for row in table(weeks.report_of(changed(facts, "gov-06", few), "cd" * 32), "政务网络各指标达标场所")
+        if row[0] == "下行可用速率"
+    ]
+    assert row[3:6] == ["样本不足"] * 3
+
+
+def test_sources_of_marks_are_in_the_report_s_language() -> None:
+    for profile in (weeks.WIFI, weeks.GOV, profiles.named("wifi-observe-2026")):
+        for source in {names.source(indicator.source) for indicator in profile.indicators}:
+            assert source.en.isascii(), source
+            assert not re.search(r"[a-z]", source.zh), source
+
+
+def test_an_interval_stays_within_the_scale() -> None:
+    facts = weeks.facts(wifi=1, gov=0)
+    facts = changed(facts, "wifi-00", {"ppi": 99.5})
+    facts.stored.days[next(iter(facts.stored.days))].update(  # type: ignore[attr-defined]
+        {day: 99.5 + (3 if day.day % 2 else -3) for day in weeks.WEEK.days}
+    )
+    lo, hi = gathered(facts.setting, facts.stored).interval("wifi")
+    assert lo is not None
+    assert 90 < lo < 99.5
+    assert hi == 100
+
+
+def test_what_is_to_be_decided_follows_from_shortfalls_and_measures() -> None:
+    def said(*measures: Measure) -> str:
+        facts = weeks.facts()
+        report = weeks.report_of(replace(facts, setting=replace(facts.setting, measures=measures)), "cd" * 32)
+        return section_of(report, 2).splitlines()[-1]
+
+    assert said(*weeks.measures()).startswith("需决策：逾期未完成的整改措施1项")
+    short = int(CASES["whole"].figures()["short"].value or 0)
+    assert said().startswith(f"需决策：{short}项短板尚无整改措施，首要为第6场所（责任单位：区文化和旅游局）")
+    everywhere = [
+        Measure(venue=venue, action="整改", owner="运营商", due=date(2026, 12, 20))
+        for venue in weeks.facts().setting.roll.venues
+    ]
+    assert said(*everywhere).endswith("无逾期；本周无需决策事项。")
+
+
+def test_the_annex_is_on_the_screen_and_named_where_paper_has_no_room() -> None:
+    page = html.render(CASES["whole"], "zh").decode()
+    annex = page.partition('<section id="annex">')[2]
+    assert '<td>第5场所</td><td class="n">' in annex
+    assert re.findall(r"<table>(?:(?!</table>|<tr>).)*</table>", page, re.DOTALL) == []
+    paper = next(section for section in printed(CASES["whole"], "zh").sections if section.id == "annex")
+    assert paper.blocks[0].note == "共 6 行，纸面放不下，见电子表格。"  # type: ignore[union-attr]
+
+
+def test_one_venue_has_no_tier_and_its_upgrade_has_no_control() -> None:
     (row,) = table(CASES["one"], "图书馆")
-    assert row[:2] == ["1", "1 [1, 1]"]
+    assert row[:2] == ["—", "仅一个场所，不排名"]
     (upgrade,) = table(CASES["one"], "改造前后")
-    assert upgrade[7:] == ["0", "基线或改造后不足"]
+    assert upgrade[7:] == ["0", "无对照，不作因果判断；基线或改造后不足"]
     (upgrade,) = table(weeks.report(wifi=1, gov=0, weeks=8), "改造前后")
     assert upgrade[7:] == ["0", "无对照，不作因果判断"]
 

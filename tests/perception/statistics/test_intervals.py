@@ -73,6 +73,8 @@ def test_student_over_days() -> None:
     half = 2.446911851 * math.sqrt(sum((x - 81) ** 2 for x in days) / 6 / 7)
     assert (lo, hi) == (pytest.approx(81.2 - half), pytest.approx(81.2 + half))
     assert around(81, days[:3]) == (None, None)
+    assert around(99.9, days).within(0, 100) == (pytest.approx(99.9 - (hi - 81.2)), 100)
+    assert around(None, days).within(0, 100) == (None, None)
     assert around(None, days) == (None, None)
 
 
