@@ -121,7 +121,7 @@ def annex(facts: Facts) -> Section:
     """Every venue's indicators, other scores, and terms."""
     blocks: list[Block] = []
     for network in NETWORKS:
-        if facts.scored(network):
+        if _known(facts, network):
             blocks += [_indicators(facts, network), _others(facts, network)]
     terms = Table(
         id="terms",
@@ -130,6 +130,11 @@ def annex(facts: Facts) -> Section:
         rows=TERMS,
     )
     return Section(12, "annex", Text("附表与术语", "Annex and terms"), (*blocks, terms))
+
+
+def _known(facts: Facts, network: str) -> list[VenueFacts]:
+    """Those of which anything was scored, also where it was too little for an index."""
+    return [venue for venue in facts.venues[network] if venue.week]
 
 
 def _indicators(facts: Facts, network: str) -> Table:
@@ -144,7 +149,7 @@ def _indicators(facts: Facts, network: str) -> Table:
             Column(Text("场所", "Venue"), 2.6, figures=False),
             *(Column(names.INDICATORS[indicator][0], 1.0) for indicator in ids),
         ),
-        rows=tuple((venue.name, *(_indicator(venue, one) for one in ids)) for venue in facts.scored(network)),
+        rows=tuple((venue.name, *(_indicator(venue, one) for one in ids)) for venue in _known(facts, network)),
         limit=SHOWN,
         wide=True,
     )
@@ -174,7 +179,7 @@ def _others(facts: Facts, network: str) -> Table:
                 *(figure(f"{venue.key}/{field}", unit, number(venue.week, field)) for field, _, unit in EXTRAS),  # type: ignore[arg-type]
                 Text.same(str(venue.week.get("bloat_grade") or "—")),
             )
-            for venue in facts.scored(network)
+            for venue in _known(facts, network)
         ),
         limit=SHOWN,
         wide=True,

@@ -201,13 +201,14 @@ def _counts(facts: Facts, network: str) -> list[Line]:
     if venues == scored == judged:
         return []
     name = names.network(network)
+    where = Text("政务网络节点", "the nodes") if network == "gov" else Text("场所排名", "the ranking")
     return [
         Line(
             Text(
                 f"{name.zh}：登记场所{{venues}}个，其中有得分{{scored}}个（区级得分是其平均），可判定达标{{judged}}个；"
-                "其余见“场所排名”或“政务网络节点”中的原因。",
+                f"其余的原因见“{where.zh}”。",
                 f"{name.en}: of {{venues}} registered venues {{scored}} have an index (the district is their mean) and "
-                "{judged} can be judged by marks; why others are not stands in the ranking and under the nodes.",
+                f"{{judged}} can be judged by marks; why others are not stands under {where.en}.",
             ),
             {
                 "venues": count(f"{network}/venues", venues),

@@ -125,7 +125,10 @@ def test_a_venue_without_an_index_says_what_it_lacks_and_still_misses_its_marks(
     (row,) = table(report, "样本不足或不评（不参与排名）")
     assert row[0] == "第4场所"
     assert row[4] == "不评，某一维度超过三分之一的权重缺失：网页打开用时（p50）未测得、视频卡顿占比样本不足"
-    assert "登记场所6个，其中有得分5个（区级得分是其平均），可判定达标6个" in section_of(report, 3)
+    said = "登记场所6个，其中有得分5个（区级得分是其平均），可判定达标6个；其余的原因见“场所排名”。"
+    assert said in section_of(report, 3)
+    (annex,) = [section for section in report.sections if section.id == "annex"]
+    assert next(one for one in annex.figures() if one.key == "wifi/wifi-04/score/web").state == "unknown"
     assert ["第4场所", "下行可用速率"] in [row[:2] for row in table(report, "未达标的场所与指标")]
     assert "登记场所" not in section_of(CASES["whole"], 3)
 
