@@ -6,7 +6,6 @@ earlier one is touched otherwise.
 
 import os
 import pwd
-import re
 import shutil
 import tarfile
 import tempfile
@@ -20,8 +19,7 @@ CONFIG: Final = "agent.toml"
 USER: Final = "wanggan"
 """Whom the services run as; the files become its own where there is such a user."""
 MAX_BYTES: Final = 2**20
-MAX_FILES: Final = 20
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
+_FILES: Final = frozenset({CONFIG, "ca.pem", "agent.pem", "agent.key", "reflector.key", "portal.key"})
 
 
 def install(bundle: Path, folder: Path) -> Config:
@@ -52,7 +50,8 @@ def _unpack(bundle: Path, folder: Path) -> list[str]:
         with tarfile.open(bundle, "r:") as tar:
             for entry in tar:
                 left -= entry.size
-                if not entry.isreg() or not _NAME.fullmatch(entry.name) or left < 0 or len(names) == MAX_FILES:
+                known = entry.name in _FILES and entry.name not in names
+                if not entry.isreg() or not known or left < 0:
                     raise ConfigError(f"{bundle}: {entry.name!r} does not belong into a bundle; enrol the agent again")
                 content = tar.extractfile(entry)
                 assert content is not None  # a regular file

@@ -125,7 +125,11 @@ async def _ask(
     with _stage("the reflector's answer"):
         writer.write(throughput.encode(hello))
         answer = throughput.decode_answer(await _line(reader, MAX_LINE_BYTES, LINE_S))
-    return answer if isinstance(answer, Refused) else (greeting, answer)
+    if isinstance(answer, Refused):
+        return answer
+    # Whoever answers is not authenticated: it may give less than was asked for, never more.
+    duration_s, byte_cap = min(answer.duration_s, hello.duration_s), min(answer.byte_cap, hello.byte_cap)
+    return greeting, msgspec.structs.replace(answer, duration_s=duration_s, byte_cap=byte_cap)
 
 
 @asynccontextmanager

@@ -170,7 +170,11 @@ async def drop_body(stream: Stream, head: Head) -> int:
 
 async def _read_chunks(stream: Stream, cap_bytes: int) -> tuple[bytes, bool]:
     body = bytearray()
+    most = stream.taken_bytes + 2 * cap_bytes + MAX_HEAD_BYTES
     while True:
+        if stream.taken_bytes > most:
+            raise Malformed("chunks that are mostly frame")
+        await asyncio.sleep(0)  # what is buffered already would be read without letting anybody else run
         digits = (await stream.line()).partition(b";")[0].strip()
         try:
             left = int(digits, 16)

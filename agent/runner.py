@@ -417,19 +417,24 @@ def _end_of(task: asyncio.Task[Values]) -> _End:
 
 def _sound(end: _End, kind: type[Values]) -> _End:
     """`end`, when the wire can carry its values; else `invalid`: a number that is none would travel as null."""
-    if end.values is None:
+    values = end.values
+    if values is None:
         return end
-    if type(end.values) is not kind:
-        return _End("internal", f"{type(end.values).__name__} is not this probe's type of values", None, end.flags)
-    wrong = [name for name, value in msgspec.structs.asdict(end.values).items() if not _finite(value)]
+    if type(values) is not kind:
+        return _End("internal", f"{type(values).__name__} is not this probe's type of values", None, end.flags)
+    found = msgspec.structs.asdict(values)
+    # A server's words may be among them, and the collector would refuse the whole record.
+    clean = {name: strip_controls(value, len(value)) for name, value in found.items() if isinstance(value, str)}
+    values = msgspec.structs.replace(values, **clean)
+    wrong = [name for name, value in found.items() if not _finite(value)]
     if wrong:
-        values = msgspec.structs.replace(end.values, **dict.fromkeys(wrong))
+        values = msgspec.structs.replace(values, **dict.fromkeys(wrong))
         return _End("internal", f"not a finite number: {', '.join(wrong)}", values, end.flags)
     try:
-        msgspec.convert(msgspec.to_builtins(end.values), kind)
+        msgspec.convert(msgspec.to_builtins(values), kind)
     except msgspec.ValidationError as error:
         return _End("internal", f"outside its bounds: {error}", None, end.flags)
-    return end
+    return msgspec.structs.replace(end, values=values)
 
 
 def _finite(value: object) -> bool:
@@ -448,7 +453,7 @@ def _log_change(job: Job, before: Reason | None, end: _End) -> None:
     if end.reason is None:
         log.info("%s: recovered from %s", _name(job), before)
     else:
-        log.warning("%s: %s (%s)", _name(job), end.reason, end.detail)
+        log.warning("%s: %s (%s)", _name(job), end.reason, strip_controls(end.detail or ""))
 
 
 def _name(job: Job) -> str:

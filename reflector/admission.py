@@ -217,11 +217,12 @@ class Admission:
     def _refusal(self, hello: Hello, nonce: str, source: str) -> Refused | None:
         if self.draining:
             return Refused(error="draining", detail="the server is about to stop")
-        if self.is_banned(source):
-            # Not a fault of the network, and other agents may share the address: they come back later.
+        signed = self._is_signed(hello, nonce)
+        # A guest behind the same address must not be able to silence an agent that has its key.
+        if self.is_banned(source) and (self._keys is None or not signed):
             wait_s = self._failed[source][0] + FAILED_S - self._now()
             return Refused(error="no_slot", detail="too many bad hellos from this address", retry_after_s=wait_s)
-        if not self._is_signed(hello, nonce):
+        if not signed:
             self.note_failed(source)
             return Refused(error="bad_token", detail="no key of this agent made this token")
         if hello.streams > self.limits.streams:

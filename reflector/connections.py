@@ -1,8 +1,16 @@
 """Open connections, in all and from each source: one count for every server of the reflector."""
 
+import functools
 from collections import Counter
+from ipaddress import ip_network
 
 from reflector.counts import Counts
+
+
+@functools.lru_cache(4096)
+def source_of(address: str) -> str:
+    """Whom limits count as one: an address, of IPv6 its /64, which one subscriber has whole."""
+    return str(ip_network((address.partition("%")[0], 64), strict=False)) if ":" in address else address
 
 
 class Connections:
@@ -21,6 +29,7 @@ class Connections:
 
     def enter(self, source: str) -> bool:
         """Whether there is room for one more; if not, close it unanswered and do not leave."""
+        source = source_of(source)
         if self.open >= self._total:
             self._counts.add("connections_refused", "total")
             return False
@@ -32,6 +41,7 @@ class Connections:
         return True
 
     def leave(self, source: str) -> None:
+        source = source_of(source)
         self._open[source] -= 1
         if self._open[source] <= 0:
             del self._open[source]

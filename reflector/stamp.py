@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from contract import stamp
 from reflector import kernel_clock
+from reflector.connections import source_of
 from reflector.counts import Counts
 
 MAX_SESSIONS: Final = 4096
@@ -29,6 +30,10 @@ RECEIVE_BUFFER_BYTES: Final = 2 * 1024 * 1024
 CLOCK_S: Final = 10.0
 """How often the kernel is asked how good its clock is."""
 _FIRST_PORT: Final = 1024
+_NTP_EPOCH_S: Final = 2_208_988_800
+_REPLY_S: Final = 3600.0
+"""Where a request is zero, a reply has the time at which it was received. Answered, two reflectors would answer each
+other for ever after one forged packet."""
 _MAX_DATAGRAM: Final = 65_535
 _ANCILLARY_BYTES: Final = 256
 _TIMESPEC: Final = struct.Struct("@ll")
@@ -180,6 +185,8 @@ class Stamp:
             return "port"
         if not arrival.to_us:
             return "group"
+        if abs(int.from_bytes(packet[16:20], "big") - _NTP_EPOCH_S - time.time()) < _REPLY_S:
+            return "reply"
         if not self._bucket(peer[0], now_s).take(now_s, self._per_s):
             return "source_rate"
         if not self._total.take(now_s, self._total_per_s):
@@ -221,6 +228,7 @@ class Stamp:
         return session
 
     def _bucket(self, source: str, now_s: float) -> _Bucket:
+        source = source_of(source)
         bucket = self._sources.get(source)
         if bucket is None:
             bucket = self._sources[source] = _Bucket(2 * self._per_s, now_s)

@@ -232,9 +232,9 @@ class _Segments:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         source = request.remote or ""
-        if self._admission.is_banned(source):
-            return self._refuse(429, "banned", "too many bad requests\n")
         test = self._find(request)
+        if test is None and self._admission.is_banned(source):
+            return self._refuse(429, "banned", "too many bad requests\n")
         if test is None:
             self._admission.note_failed(source)
             return self._refuse(403, "bad_token", f"{TEST_HEADER}: no running video test has this id and secret\n")

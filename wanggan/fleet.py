@@ -70,7 +70,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     data = make(settings, authority, who, _check, now)
     out = arguments.out / f"{site.agent}.tar"
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write(out, data)
+    write(out, data, keep_owner=False)
     if settings.reflector.keys_file is not None:
         print(f"{settings.reflector.keys_file}: restart the reflector, it takes new keys at start", file=sys.stderr)
     print(f"on the box, as root: wanggan agent install {out.name} --start", file=sys.stderr)

@@ -281,7 +281,14 @@ async def _upload(
     report = await control.report(DRAIN_S + CLIENT_GRACE_S)
     if report.received_bytes is None:
         raise Failure("timeout", "the reflector did not say what arrived")
+    _check(report, count.bytes)
     return report
+
+
+def _check(report: Report, sent_bytes: int) -> None:
+    """:raises Failure: when the reflector says more than can be true; it is not authenticated."""
+    if not sum(report.bins) <= (report.received_bytes or 0) <= sent_bytes:
+        raise Failure("internal", "the reflector counted more than was sent")
 
 
 class _Beside:

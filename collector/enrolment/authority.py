@@ -190,13 +190,16 @@ class Authority:
             os.fsync(file.fileno())
 
 
-def write(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """A file that appears whole or not at all, with the owner of the one that it replaces."""
+def write(path: Path, data: bytes, mode: int = 0o600, *, keep_owner: bool = True) -> None:
+    """A file that appears whole or not at all.
+
+    :param keep_owner: it belongs to whom the one that it replaces belongs; False where others may have put that there.
+    """
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         os.fchmod(file.fileno(), mode)
-        if path.exists() and os.geteuid() == 0:
+        if keep_owner and path.exists() and os.geteuid() == 0:
             old = path.stat()
             os.fchown(file.fileno(), old.st_uid, old.st_gid)
         file.write(data)

@@ -126,7 +126,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _names(path: Path, cells: Sequence[str]) -> list[str]:
-    unknown = [cell for cell in cells if cell and cell.lower() not in HEADINGS]
+    unknown = [repr(cell) for cell in cells if cell and cell.lower() not in HEADINGS]
     names = [HEADINGS.get(cell.lower(), "") for cell in cells]
     missing = [name for name in REQUIRED if name not in names]
     twice = sorted({name for name in names if name and names.count(name) > 1})
@@ -168,7 +168,7 @@ def _xlsx(path: Path) -> Iterator[list[str]]:
                 yield [_cell(value) for value in row]
         finally:
             book.close()
-    except (zipfile.BadZipFile, KeyError, IndexError, ValueError) as error:
+    except (zipfile.BadZipFile, KeyError, IndexError, ValueError, SyntaxError) as error:  # XML that is none is the last
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: no XLSX: {error}") from error

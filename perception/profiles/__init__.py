@@ -22,7 +22,13 @@ DEFAULTS: Final = {"wifi": "wifi-public-2026", "gov": "gov-node-2026"}
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only, and no key twice: YAML itself would silently keep the last."""
+    """Plain data only, no key twice (YAML itself would silently keep the last), and no aliases: a few lines of them
+    make gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not taken", self.get_mark())
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()

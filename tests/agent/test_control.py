@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent import control
@@ -87,6 +88,16 @@ async def test_admitted_with_a_token_of_the_nonce(tmp_path: Path) -> None:
         assert admitted.address == "127.0.0.1"
     assert is_signed(KEY, NONCE, hellos[0])
     assert hellos[0].streams == 4
+
+
+async def test_whoever_answers_may_give_less_than_was_asked_for_and_never_more() -> None:
+    greedy = msgspec.structs.replace(ADMITTED, byte_cap=2**62, duration_s=1e6)
+    async with (
+        server(answering([encode(greedy)], [])) as port,
+        control.admission(HELLO, context(port), "127.0.0.1", wait_s=0) as admitted,
+    ):
+        assert admitted.admitted.byte_cap == HELLO.byte_cap
+        assert admitted.admitted.duration_s == HELLO.duration_s
 
 
 async def test_a_laboratory_is_asked_without_a_token() -> None:

@@ -167,6 +167,14 @@ async def test_number_that_is_none_deep_inside_is_found() -> None:
     assert (record.reason, record.values) == ("internal", Path(hop_count=1))
 
 
+async def test_controls_in_the_words_of_a_server_do_not_cost_the_record() -> None:
+    async def measure(settings: Settings, context: Context) -> Values:
+        return Dns(name="a\x1b[31mb", answers=1)
+
+    record = await Bench([job("dns")], {"dns": probe(measure)}).one()
+    assert (record.outcome, record.values) == ("ok", Dns(name="a [31mb", answers=1))
+
+
 async def test_values_of_another_probe_are_our_fault() -> None:
     async def measure(settings: Settings, context: Context) -> Values:
         return Dns(answers=1)

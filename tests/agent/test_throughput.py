@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from agent.estimate import Rate
-from agent.probes.throughput import ThroughputSettings, _Run, is_saturated
+from agent.probe import Failure
+from agent.probes.throughput import ThroughputSettings, _check, _Run, is_saturated
 from agent.uplink import Uplink
 from contract.throughput import Report
 from tests.agent.lab import Namespace, cable
@@ -266,3 +267,10 @@ def test_saturation(
 def test_caps(settings: dict[str, Any], uplink: Uplink, cap: int, most: int) -> None:
     found = ThroughputSettings(**settings)
     assert (found.cap_bytes("down", uplink), found.most_bytes(uplink)) == (cap, most)
+
+
+@pytest.mark.parametrize(("received_bytes", "bins"), [(1_001, [1_000]), (1_000, [900, 101])])
+def test_a_reflector_that_counted_more_than_was_sent_is_not_believed(received_bytes: int, bins: list[int]) -> None:
+    _check(Report(received_bytes=1_000, bins=[900, 100]), 1_000)
+    with pytest.raises(Failure, match="more than was sent"):
+        _check(Report(received_bytes=received_bytes, bins=bins), 1_000)

@@ -382,6 +382,16 @@ async def test_chunks_beyond_the_cap() -> None:
     assert (values.bytes, at.flags) == (10_000, ["byte_cap"])
 
 
+@pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"1;" + b"e" * 8000 + b"\r\nx\r\n"])
+async def test_chunks_that_are_mostly_frame(chunk: bytes) -> None:
+    """The cap is on what travels, not only on what is kept."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with server(saying(head + chunk * (1_000_000 // len(chunk)))) as port:
+        with pytest.raises(Failure) as caught:
+            await web.measure(WebSettings(max_bytes=50_000), context(f"http://127.0.0.1:{port}/"))
+    assert (caught.value.reason, "mostly frame" in (caught.value.detail or "")) == ("http_status", True)
+
+
 async def test_cancelled_visit_leaves_nothing_behind() -> None:
     async with server(stalling) as port:
         before = sum(1 for _ in Path("/proc/self/fd").iterdir())

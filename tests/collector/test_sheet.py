@@ -112,7 +112,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     ("name", "data", "words"),
     [
         ("a.csv", b"agent,interface\n", "missing heading: from, venue, network"),
-        ("a.csv", b"agent,interface,from,venue,network,colour\n", "unknown heading: colour"),
+        ("a.csv", b"agent,interface,from,venue,network,colour\n", "unknown heading: 'colour'"),
         ("a.csv", b"agent,agent,interface,from,venue,network\n", "heading stands twice: agent"),
         ("a.csv", b"agent,interface,from,venue,network\n", "no sites"),
         ("a.csv", b"", "no sites"),

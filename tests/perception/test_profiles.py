@@ -147,7 +147,9 @@ def test_a_mistake_is_named_with_its_path_and_the_fix(mistake: str, tmp_path: Pa
     assert str(refused.value).startswith(f"{file}: ")
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "text", "!!python/object/apply:os.getcwd []", "[" * 3000])
+@pytest.mark.parametrize(
+    "text", ["", "- 1", "text", "!!python/object/apply:os.getcwd []", "[" * 3000, "a: &x [1]\nb: [*x, *x]"]
+)
 def test_what_is_no_profile_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"x\.yaml: not "):
         profiles.parse(text, Path("x.yaml"))

@@ -191,8 +191,9 @@ def test_a_source_that_fails_too_often_is_not_listened_to_for_a_while() -> None:
         assert desk.refuse(key=NEW).error == "bad_token"
         desk.now_s += 1
     assert desk.admission.is_banned(SOURCE)
-    refused = desk.refuse(key=OLD)
+    refused = desk.refuse(key=NEW)
     assert (refused.error, refused.detail) == ("no_slot", "too many bad hellos from this address")
+    desk.admit(key=OLD).release()
     assert refused.retry_after_s == pytest.approx(FAILED_S - FAILED_HELLOS)
     desk.admit(key=OLD, source="192.0.2.2").release()
     desk.now_s += FAILED_S - FAILED_HELLOS

@@ -163,6 +163,15 @@ async def test_the_longest_datagram_is_answered_in_its_length() -> None:
 # What it never answers
 
 
+async def test_a_reply_is_not_answered() -> None:
+    """Else one forged packet makes two reflectors answer each other for ever."""
+    async with reflector() as (server, counts):
+        with sender() as sock:
+            (reply,) = await ask(sock, ("127.0.0.1", server.port), request(size=100))
+            assert await ask(sock, ("127.0.0.1", server.port), reply) == []
+    assert counts.of("stamp_dropped", "reply") == 1
+
+
 @pytest.mark.parametrize("size", [0, 1, 43])
 async def test_what_is_short(size: int) -> None:
     async with reflector() as (server, counts):

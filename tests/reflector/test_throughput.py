@@ -254,7 +254,7 @@ async def test_a_source_of_bad_hellos_is_told_to_come_later_and_others_are_serve
             async with house.peer() as peer:
                 assert (await peer.refused()).error == "bad_token"
         async with house.peer() as peer:
-            refused = await peer.refused(key=KEY)
+            refused = await peer.refused()
         assert refused.error == "no_slot"
         assert refused.retry_after_s is not None
         assert 40 < refused.retry_after_s <= 60

@@ -164,7 +164,7 @@ async def test_guessing_is_not_listened_to_for_long() -> None:
         statuses = [(await ask(site, "/segment?bytes=9", f"{TEST_HEADER}: {NONCE}.{NONCE}")).status for _ in range(12)]
         assert statuses == [403] * 10 + [429] * 2
         answer = await ask(site, "/segment?bytes=9", f"{TEST_HEADER}: {test.id}.{test.secret}")
-    assert answer.status == 429
+    assert answer.status == 200, "whoever has the secret is no guesser"
 
 
 async def test_a_segment_ends_with_its_test() -> None:
