@@ -225,14 +225,15 @@ def _echo(seconds: float) -> Echo:
         sock.connect((_server(AGENTS), PORT))
         selector.register(sock, selectors.EVENT_READ)
         socks.append(sock)
-    sent, rtt_ms = 0, []
+    sent_ns: list[int] = []
+    rtt_ms: list[float] = []
     start_s = time.monotonic()
     total = round(seconds * PACKETS_PER_S)
     while time.monotonic() - start_s < seconds + LATE_S and len(rtt_ms) < total:
-        while sent < min(total, (time.monotonic() - start_s) * PACKETS_PER_S):
-            request = stamp.Request(sent, time.monotonic_ns())
+        while (sent := len(sent_ns)) < min(total, (time.monotonic() - start_s) * PACKETS_PER_S):
+            request = stamp.Request(sent, time.time_ns())
+            sent_ns.append(time.monotonic_ns())
             socks[sent % SOURCES].send(stamp.pack_request(request))
-            sent += 1
         wait_s = sent / PACKETS_PER_S - (time.monotonic() - start_s) if sent < total else LATE_S
         for key, _ in selector.select(max(0.0, wait_s)):
             assert isinstance(key.fileobj, socket.socket)
@@ -240,9 +241,9 @@ def _echo(seconds: float) -> Echo:
                 while True:
                     reply = stamp.unpack_reply(key.fileobj.recv(100))
                     assert reply is not None
-                    rtt_ms.append((time.monotonic_ns() - reply.sender_sent_ns) / 1e6)
+                    rtt_ms.append((time.monotonic_ns() - sent_ns[reply.sender_sequence]) / 1e6)
     cuts = statistics.quantiles(rtt_ms, n=100)
-    return Echo(sent, len(rtt_ms), cuts[49], cuts[98])
+    return Echo(len(sent_ns), len(rtt_ms), cuts[49], cuts[98])
 
 
 if __name__ == "__main__":
