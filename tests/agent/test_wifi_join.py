@@ -168,7 +168,7 @@ def venue(folder: Path, *, dhcp: bool = True, resolves: bool = True) -> Iterator
         here.files(hosts="127.0.0.1 localhost\n", resolv="nameserver 10.77.0.2\n")
         if dhcp:
             words = [
-                "--dhcp-range=10.77.0.50,10.77.0.60",
+                "--dhcp-range=10.77.0.50,10.77.0.59",
                 "--dhcp-option=3,10.77.0.2",
                 "--dhcp-authoritative",
                 "--no-ping",
