@@ -13,6 +13,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from contract.times import when
 from perception.config import Profiles, Settings, load, read_profile
 from store.interface import StoreError, StoreMisconfigured
 from store.tables import ConfigError
@@ -140,16 +141,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     for word in (rollup, score):
         word.add_argument("--config", type=Path, required=True, metavar="FILE")
-        word.add_argument("--from", dest="start", type=_when, metavar="T", help="two weeks before --to")
-        word.add_argument("--to", dest="end", type=_when, metavar="T", help="its end is not included (now)")
+        word.add_argument("--from", dest="start", type=when, metavar="T", help="two weeks before --to")
+        word.add_argument("--to", dest="end", type=when, metavar="T", help="its end is not included (now)")
     return parser
-
-
-def _when(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write like 2026-11-16T00:00:00+08:00") from None
-    if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset; add +08:00, or Z")
-    return at

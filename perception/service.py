@@ -20,6 +20,7 @@ from contract.values import VALUES
 from perception.config import Format, Profiles, Settings
 from perception.fleet import FleetWatch
 from perception.progress import ProgressFile, alone
+from perception.rollups.jobs import Jobs
 from perception.rollups.roll import HOUR_NS
 from perception.rollups.roller import Place, Roller
 from perception.scores.scorer import Scorer
@@ -121,10 +122,11 @@ class Service:
         first = end_ns - HOUR_NS if first is None else max(first, oldest_ns)
         while first < end_ns:
             hours = range(first, min(end_ns, first + CATCH_UP_HOURS * HOUR_NS), HOUR_NS)
-            rows = await self._roll(hours)
+            jobs = await self._jobs(hours)
+            rows = await self._roll(hours, jobs)
             self._fleet.closed(rows)
             local = datetime.fromtimestamp(hours.stop // SECOND_NS, UTC).astimezone(self._place.roll.zone)
-            await self._score(hours, weeks=len(hours) > 1 or local.hour in WEEK_HOURS)
+            await self._score(hours, jobs, weeks=len(hours) > 1 or local.hour in WEEK_HOURS)
             first = self.progress.next_hour_ns = hours.stop
             self._keep()
             log.info("rolled up until %s", local.isoformat(timespec="minutes"))
@@ -134,24 +136,33 @@ class Service:
         if now_ns - self._running_ns < RUNNING_NS:
             return
         hour_ns = now_ns // HOUR_NS * HOUR_NS
-        await self._roll([hour_ns], until_ns=now_ns // MINUTE_NS * MINUTE_NS)
-        await self._score([hour_ns], days=False, weeks=False)
+        jobs = await self._jobs([hour_ns])
+        await self._roll([hour_ns], jobs, until_ns=now_ns // MINUTE_NS * MINUTE_NS)
+        await self._score([hour_ns], jobs, days=False, weeks=False)
         self._running_ns = now_ns
 
-    async def _roll(self, hours: Sequence[int], *, until_ns: int | None = None) -> list[Row]:
+    async def _jobs(self, hours: Sequence[int]) -> Jobs:
+        """Those announced in these hours, which are in order."""
+        return await Roller(self._store, self._place).jobs(hours[0], hours[-1] + HOUR_NS)
+
+    async def _roll(self, hours: Sequence[int], jobs: Jobs, *, until_ns: int | None = None) -> list[Row]:
         """Roll hours of everybody; the last one's rows."""
         roller = Roller(self._store, self._place)
-        jobs = await roller.jobs(hours[0], hours[-1] + HOUR_NS)
         rows: list[Row] = []
         for hour_ns in hours:
             rows = await roller.roll(hour_ns, jobs, until_ns=until_ns)
         return rows
 
     async def _score(
-        self, hours: Sequence[int], *, venues: frozenset[str] | None = None, days: bool = True, weeks: bool = True
+        self,
+        hours: Sequence[int],
+        jobs: Jobs,
+        *,
+        venues: frozenset[str] | None = None,
+        days: bool = True,
+        weeks: bool = True,
     ) -> None:
         roll = self._place.roll
-        jobs = await Roller(self._store, self._place).jobs(hours[0], hours[-1] + HOUR_NS)
         scorer = Scorer(self._store, roll, self._profiles)
         async for _ in scorer.score(hours, jobs, venues=venues, days=days, weeks=weeks):
             await asyncio.sleep(0)
@@ -187,7 +198,7 @@ class Service:
         """Some agents' hours: each alone where they are few."""
         hours = sorted(late)
         roller = Roller(self._store, self._place)
-        jobs = await roller.jobs(hours[0], hours[-1] + HOUR_NS)
+        jobs = await self._jobs(hours)
         venues: set[str] = set()
         until_ns = self._now_ns() // MINUTE_NS * MINUTE_NS
         for hour_ns in hours:
@@ -195,7 +206,7 @@ class Service:
             for agent in agents if len(agents) <= MANY_AGENTS else [None]:
                 written = await roller.write(hour_ns, jobs, agent=agent, until_ns=until_ns)
                 venues |= {tags[1] for _, tags, _, _ in written}
-        await self._score(hours, venues=frozenset(venues))
+        await self._score(hours, jobs, venues=frozenset(venues))
 
     async def _reconcile(self) -> None:
         """Once a night, and at the very first: raw points counted, against what the rollups say."""

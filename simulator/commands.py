@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from contract.times import when
 from simulator import district, faults, output
 from simulator.fleet import Place, run_fleet
 from simulator.truth import truth
@@ -121,15 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     add: Callable[..., object] = parser.add_argument
     add("--agents", type=_count, default=52, metavar="N", help="virtual agents (%(default)s)")
     add("--venues", type=_count, default=52, metavar="N", help="of them about a quarter government nodes (%(default)s)")
-    add("--from", dest="start", type=_when, metavar="T", help="like 2026-11-16T00:00:00+08:00 (two weeks before --to)")
-    add("--to", type=_when, metavar="T", help="its end is not included (now)")
+    add("--from", dest="start", type=when, metavar="T", help="like 2026-11-16T00:00:00+08:00 (two weeks before --to)")
+    add("--to", type=when, metavar="T", help="its end is not included (now)")
     add("--faults", type=Path, metavar="FILE", help="fault script (TOML)")
     add("--seed", type=int, default=1, metavar="N", help="(%(default)s)")
     add("--speed", type=_speed, default=1.0, metavar="X", help="live: times real time (%(default)g)")
     add("--out", required=True, metavar="OUT", help="FILE.jsonl, a collector's CONFIG, or mqtt://HOST[:PORT]")
     add("--register", type=Path, metavar="FILE", help="where the site register goes (beside the data)")
     add("--truth", type=Path, metavar="FILE", help="where the truth goes (beside the data)")
-    add("--upgrade", type=_when, metavar="T", help="when a tenth of the venues is renewed (the middle)")
+    add("--upgrade", type=when, metavar="T", help="when a tenth of the venues is renewed (the middle)")
     add("--passwords", type=Path, metavar="DIR", help="live: a file AGENT.password for each agent")
     add("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes into a store (%(default)s)")
     return parser
@@ -149,16 +150,6 @@ def _speed(text: str) -> float:
     if not 0 < speed <= 100_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a speed (like 60)")
     return speed
-
-
-def _when(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write like 2026-11-16T00:00:00+08:00") from None
-    if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset; add +08:00, or Z")
-    return at
 
 
 if __name__ == "__main__":

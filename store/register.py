@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from contract.times import known_zone
 from store.tables import ConfigError, Table, convert, read_table
 
 log = logging.getLogger(__name__)
@@ -119,14 +120,7 @@ class Sites(Table):
     venues: dict[Slug, Venue] = {}
     sites: list[Site] = []
 
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"no such time zone: {name!r}; write one like 'Asia/Shanghai'") from None
-        return name
+    _known = field_validator("timezone")(known_zone)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

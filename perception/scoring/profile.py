@@ -6,7 +6,7 @@ Numbers here are our own choice (自定) unless an indicator's `source` says oth
 from collections import Counter
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from contract.times import known_zone
 from perception.scoring import qoo, video_kpi
 from perception.scoring.iqb import Requirement
 
@@ -85,14 +86,7 @@ class Header(_Table):
     status: Annotated[str, Field(min_length=1, max_length=100)]
     """`draft-not-official` until an authority has confirmed the marks."""
 
-    @field_validator("tz")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"no such time zone: {name!r}; write one like 'Asia/Shanghai'") from None
-        return name
+    _known = field_validator("tz")(known_zone)
 
 
 def _days(text: object) -> object:

@@ -278,7 +278,7 @@ async def test_the_report_is_really_made(
     await fill(desk.store, measured(1))
     await desk.at(5)
     await desk.at(65)
-    await desk.service._score([T0])  # the week too, whatever the hour of this test
+    await desk.service._score([T0], await desk.service._jobs([T0]))  # the week too, whatever the hour of this test
     zone = desk.service._place.roll.zone
     week = Week.of(datetime.fromtimestamp(T0_S, UTC).astimezone(zone).date())
     desk.service.progress.reported = str(week.shifted(-1))
