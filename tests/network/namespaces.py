@@ -177,6 +177,13 @@ class Namespace:
             *(tx[name] for name in ("packets", "bytes", "dropped")),
         )
 
+    def await_up(self, device: str, timeout_s: float = 10.0) -> None:
+        """Wait until this interface is up in the kernel's eyes too: it says so up to a second after the cable is in."""
+        deadline = time.monotonic() + timeout_s
+        while json.loads(self.ip("-j", "link", "show", "dev", device))[0]["operstate"] != "UP":
+            assert time.monotonic() < deadline, f"{device} of {self.name} does not come up"
+            time.sleep(0.01)
+
     def close(self) -> None:
         """End its programs, what they left running too, and remove it with its files."""
         for program in self._programs:
@@ -241,6 +248,8 @@ def _connect(near: Namespace, device: str, address: str, far: Namespace, other: 
     for space, name, own in ((near, device, address), (far, other, its)):
         space.ip("addr", "add", own, "dev", name)
         space.ip("link", "set", name, "mtu", str(mtu), "up")
+    for space, name in ((near, device), (far, other)):
+        space.await_up(name)
 
 
 def _run(argv: list[str], timeout_s: float = 60.0) -> str:
