@@ -60,7 +60,7 @@ up: $(VENV)/.up ## the whole system on this machine, with a live page (options: 
 
 # Four at once: most of a test is waiting. What stays together is in tests/conftest.py.
 test: $(VENV)/.dev apt lint ## everything but the slow suites; installs missing packages when root
-	@$(BIN)/pytest -q -n 4 --dist loadgroup $(ARGS)
+	@tests/run.sh $(BIN)/pytest $(ARGS)
 
 test-long: $(VENV)/.dev apt apt-long ## the slow suites: power cuts in a virtual machine, kill campaigns
 	@$(BIN)/pytest -q -m long $(ARGS)
