@@ -47,7 +47,7 @@ APT_LONG := \
 	qemu-system-x86 \
 	wpasupplicant
 
-SUITES := throughput reflector latency dns_web video simulator rollup encode ingest footprint nothing_lost backpressure statistics grafana wifi isolation report upgrade verdicts
+SUITES := throughput gates reflector latency dns_web video simulator rollup encode ingest footprint nothing_lost backpressure statistics grafana wifi isolation report upgrade verdicts
 
 .PHONY: help up test test-long check bench deb lint apt apt-long clean
 .DEFAULT_GOAL := help
