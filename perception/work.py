@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Final
 
 from perception.config import Profiles, Settings, calendar
 from perception.rollups.jobs import Jobs
@@ -16,6 +17,8 @@ from store.interface import Store
 from store.register import Roll, microseconds
 from store.settings import open_store
 
+DAY: Final = 24
+"""Hours that are judged at a time."""
 Told = Callable[[int, int], None]
 """Gets how much is done, of how much."""
 
@@ -94,18 +97,17 @@ async def score(
             done += 1
             told(done, steps)
         if not only:
-            for hour_ns in window:
-                await judged(store, found.roll, profiles, jobs, [hour_ns])
-                done += 1
+            for first in range(0, len(window), DAY):
+                day = window[first : first + DAY]
+                await judged(store, found.roll, profiles, jobs, day)
+                done += len(day)
                 told(done, steps)
     return written
 
 
 async def judged(store: Store, roll: Roll, profiles: Profiles, jobs: Jobs, hours: Sequence[int]) -> None:
-    """The verdicts of some hours, in their order, and the incidents that they make.
+    """The verdicts of some hours and the incidents that they make.
 
     :raises StoreError: when the store cannot be read or written.
     """
-    verdicts = Verdicts(store, roll, profiles.busy())
-    for hour_ns in sorted(hours):
-        await verdicts.judge(hour_ns, jobs)
+    await Verdicts(store, roll, profiles.busy()).judge(hours, jobs)

@@ -48,6 +48,32 @@ JOIN_HOURS: Final = 6
 """Looked back for the last joins."""
 
 
+class Joins:
+    """Joins of the hours before the one that is judged; hours behind one another are read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._hours: dict[int, list[Row]] = {}
+
+    async def before(self, hour_ns: int) -> dict[str, list[Row]]:
+        """By venue, the newest first.
+
+        :raises StoreError: when they cannot be read.
+        """
+        wanted = range(hour_ns - HOUR_NS, hour_ns - (JOIN_HOURS + 1) * HOUR_NS, -HOUR_NS)
+        self._hours = {
+            at: self._hours[at]
+            if at in self._hours
+            else [row async for row in read(self._store, "wifi_join", at, at + HOUR_NS, metrics=())]
+            for at in wanted
+        }
+        found: dict[str, list[Row]] = defaultdict(list)
+        for rows in self._hours.values():
+            for row in reversed(rows):
+                found[row.venue].append(row)
+        return found
+
+
 class Verdicts:
     """Of one store."""
 
@@ -57,25 +83,82 @@ class Verdicts:
         self._roll = roll
         self._profiles = profiles
 
-    async def judge(self, hour_ns: int, jobs: Jobs) -> list[Verdict]:
-        """Judge one hour that was rolled up, of all networks, and bring the incidents around it up to date.
+    async def judge(self, hours: Sequence[int], jobs: Jobs) -> list[Verdict]:
+        """Judge hours that were rolled up, of all networks, and bring the incidents around them up to date.
+
+        :param hours: their starts, nanoseconds since 1970.
+        :raises StoreError: when the store cannot be read or written.
+        """
+        found = await self.verdicts(hours, jobs)
+        await self.incidents(found)
+        return found
+
+    async def verdicts(self, hours: Sequence[int], jobs: Jobs) -> list[Verdict]:
+        """The first half of :meth:`judge`: nothing in it depends on other verdicts, so hours may be judged side by
+        side.
 
         :raises StoreError: when the store cannot be read or written.
         """
+        found: list[Verdict] = []
+        joins = Joins(self._store)
+        for hour_ns in sorted(hours):
+            verdicts = await self._judged(hour_ns, joins, jobs)
+            await self._write([verdict.point() for verdict in verdicts])
+            found += verdicts
+        return found
+
+    async def incidents(self, verdicts: Iterable[Verdict]) -> None:
+        """The second half of :meth:`judge`: what verdicts that are stored make of the incidents that they touch, and of
+        those that are still open.
+
+        :raises StoreError: when the store cannot be read or written.
+        """
+        lines: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+        for verdict in verdicts:
+            lines[verdict.venue, verdict.network].append(verdict)
+        if not lines:
+            return
+        begin_ns = min(verdict.time_ns for line in lines.values() for verdict in line)
+        former = {one.key: one async for one in self._stored(begin_ns)}
+        last_ns = await self._last_hour(begin_ns)
+        standing = {key: one for key, one in former.items() if one.hours}
+        for (venue, network), line in lines.items():
+            start_ns = min(verdict.time_ns for verdict in line)
+            end_ns = max(verdict.time_ns for verdict in line) + HOUR_NS
+            around = [
+                one
+                for one in standing.values()
+                if (one.venue, one.network) == (venue, network) and (one.open or one.near(start_ns, end_ns))
+            ]
+            if not around and not any(verdict.blames for verdict in line):
+                continue
+            start_ns = min([start_ns, *(one.time_ns for one in around)]) - GAP_NS
+            end_ns = max([end_ns, *(one.end_ns for one in around)]) + GAP_NS
+            where = {"venue": venue, "network": network}
+            hours = [Verdict.of(row) async for row in self._store.rows(VERDICT.key, start_ns, end_ns, where=where)]
+            for one in around:
+                standing.pop(one.key)
+            for group in merged(hours):
+                made = self._incident(group, last_ns)
+                standing[made.key] = made
+        now = {one.key: one for one in with_causes(standing.values())}
+        changed = [one for key, one in now.items() if former.get(key) != one]
+        changed += [gone(one) for key, one in former.items() if key not in now and one.hours]
+        await self._write([one.point() for one in changed])
+
+    async def _judged(self, hour_ns: int, joins: "Joins", jobs: Jobs) -> list[Verdict]:
         rows = [
             row
             for probe, metrics in READ.items()
             async for row in read(self._store, probe, hour_ns, hour_ns + HOUR_NS, metrics=metrics)
         ]
+        earlier = await joins.before(hour_ns)
         found: list[Verdict] = []
         for network, profile in self._profiles.items():
             venues = self._venues(network, hour_ns)
-            if not venues:
-                continue
-            hour = await self._hour(network, profile, hour_ns, venues, rows, jobs)
-            found += [self._told(verdict) for verdict in judge(hour)]
-        await self._write([verdict.point() for verdict in found])
-        await self._incidents(hour_ns, found)
+            if venues:
+                hour = await self._hour(network, profile, hour_ns, venues, rows, earlier, jobs)
+                found += [self._told(verdict) for verdict in judge(hour)]
         return found
 
     # -- what an hour needs
@@ -97,6 +180,7 @@ class Verdicts:
         hour_ns: int,
         venues: Mapping[str, frozenset[str]],
         rows: Sequence[Row],
+        earlier_joins: Mapping[str, Sequence[Row]],
         jobs: Jobs,
     ) -> Hour:
         limits = profile.verdict
@@ -116,7 +200,7 @@ class Verdicts:
             rows=own,
             role=jobs.role,
             limits=limits,
-            earlier_joins=await self._joins(hour_ns),
+            earlier_joins=earlier_joins,
             silent=silent,
             portals=self._portals(network, hour_ns),
             usual_down_mbps={venue: usual for venue in sorted(loaded)
@@ -136,13 +220,6 @@ class Verdicts:
             for (agent, target), ok in answers.items()
             if not ok and agent in behind and jobs.is_gateway(agent, target)
         )
-
-    async def _joins(self, hour_ns: int) -> dict[str, list[Row]]:
-        """Joins of the hours before, by venue, the newest first."""
-        found: dict[str, list[Row]] = defaultdict(list)
-        async for row in read(self._store, "wifi_join", hour_ns - JOIN_HOURS * HOUR_NS, hour_ns, metrics=()):
-            found[row.venue].insert(0, row)
-        return found
 
     async def _usual(self, venue: str, hour_ns: int, weeks: int) -> float | None:
         """The median download of the same hour of the day over some weeks; None of less than a week."""
@@ -175,33 +252,6 @@ class Verdicts:
         names: Names | None = None if venue is None else venue.name
         return sentence(verdict, names, self._roll.zone, language, end_ns)
 
-    async def _incidents(self, hour_ns: int, verdicts: Iterable[Verdict]) -> None:
-        """What the hour's verdicts make of the incidents that they touch, and of those that are still open."""
-        former = {one.key: one async for one in self._stored(hour_ns)}
-        last_ns = await self._last_hour(hour_ns)
-        standing = {key: one for key, one in former.items() if one.hours}
-        for verdict in verdicts:
-            around = [
-                one
-                for one in standing.values()
-                if (one.venue, one.network) == (verdict.venue, verdict.network)
-                and (one.open or one.near(hour_ns, hour_ns + HOUR_NS))
-            ]
-            if not around and not verdict.blames:
-                continue
-            start_ns = min([hour_ns, *(one.time_ns for one in around)]) - GAP_NS
-            end_ns = max([hour_ns + HOUR_NS, *(one.end_ns for one in around)]) + GAP_NS
-            hours = [one async for one in self._verdicts(verdict, start_ns, end_ns)]
-            for one in around:
-                standing.pop(one.key)
-            for group in merged(hours):
-                made = self._incident(group, last_ns)
-                standing[made.key] = made
-        now = {one.key: one for one in with_causes(standing.values())}
-        changed = [one for key, one in now.items() if former.get(key) != one]
-        changed += [gone(one) for key, one in former.items() if key not in now and one.hours]
-        await self._write([one.point() for one in changed])
-
     def _incident(self, group: Sequence[Verdict], last_ns: int) -> Incident:
         told, end_ns = replace(surest(group), time_ns=group[0].time_ns), group[-1].time_ns + HOUR_NS
         zh, en = (self._sentence(told, language, end_ns) for language in _LANGUAGES)
@@ -210,11 +260,6 @@ class Verdicts:
     async def _stored(self, hour_ns: int) -> AsyncIterator[Incident]:
         async for row in self._store.rows(INCIDENT.key, hour_ns - BACK_NS, MAX_TIME_NS):
             yield Incident.of(row)
-
-    async def _verdicts(self, of: Verdict, start_ns: int, end_ns: int) -> AsyncIterator[Verdict]:
-        where = {"venue": of.venue, "network": of.network}
-        async for row in self._store.rows(VERDICT.key, start_ns, end_ns, where=where):
-            yield Verdict.of(row)
 
     async def _last_hour(self, hour_ns: int) -> int:
         """Start of the newest hour that has a verdict."""

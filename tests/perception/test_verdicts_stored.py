@@ -33,7 +33,7 @@ async def judged(store: Store, folder: Path, hours: Sequence[int] = range(HOURS)
     jobs = await roller.jobs(T0, T0 + HOURS * HOUR_NS)
     for hour in hours:
         await roller.roll(T0 + hour * HOUR_NS, jobs)
-        await verdicts.judge(T0 + hour * HOUR_NS, jobs)
+        await verdicts.judge([T0 + hour * HOUR_NS], jobs)
 
 
 async def verdicts_of(store: Store, venue: str = HERE) -> list[Verdict]:
@@ -86,6 +86,21 @@ async def test_the_order_of_hours_does_not_matter_nor_does_judging_again(sqlite:
     before = await verdicts_of(sqlite), await incidents(sqlite)
     await judged(sqlite, tmp_path, [5, 4, 3, 2, 1, 0])
     assert (await verdicts_of(sqlite), await incidents(sqlite)) == before
+
+
+async def test_hours_judged_together_are_as_if_one_by_one(sqlite: Store, tmp_path: Path) -> None:
+    faults = [fault("lan_fault", 1, 2), fault("dns_hijack", 2, 4), fault("lan_fault", 4, 6)]
+    await fill(sqlite, measured(HOURS, faults))
+    await judged(sqlite, tmp_path)
+    before = await verdicts_of(sqlite), await incidents(sqlite)
+    assert len([one for one in before[1] if one.hours]) == 3
+    where = place(tmp_path)
+    jobs = await Roller(sqlite, where).jobs(T0, T0 + HOURS * HOUR_NS)
+    verdicts = Verdicts(sqlite, where.roll, where.profiles)
+    hours = range(T0, T0 + HOURS * HOUR_NS, HOUR_NS)
+    for together in (hours, hours[2:4]):
+        await verdicts.judge(together, jobs)
+        assert (await verdicts_of(sqlite), await incidents(sqlite)) == before
 
 
 async def test_one_that_goes_on_is_open(sqlite: Store, tmp_path: Path) -> None:
