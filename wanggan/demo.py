@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 from rich.console import Console
@@ -16,7 +16,7 @@ from simulator import district
 from wanggan import broker, network, watch
 from wanggan.plan import COLLECTOR, PAST_DONE, collector_configuration, perception_configuration
 from wanggan.processes import Child, program
-from wanggan.up import HOST, Options, Tree, UpError, _healthy, _listens, _overview, start_perception
+from wanggan.up import HOST, Options, Tree, UpError, healthy, listens, overview, start_perception
 
 VENUES: Final = 52
 HOURS: Final = 48
@@ -52,89 +52,130 @@ FAULTS: Final = (
 """What has gone wrong, and what goes wrong now."""
 
 
+class Times(NamedTuple):
+    """Of a demonstration that begins `now`."""
+
+    now: datetime
+
+    @property
+    def hour(self) -> datetime:
+        """Start of the running hour: so far reach the hours, scores and verdicts."""
+        return self.now.replace(minute=0)
+
+    @property
+    def raw(self) -> datetime:
+        """From here on there are raw points, too."""
+        return self.hour - timedelta(hours=HOURS)
+
+    @property
+    def start(self) -> datetime:
+        """From here on there are hours."""
+        return self.hour - timedelta(days=DAYS)
+
+    @property
+    def upgrade(self) -> datetime:
+        """When venues got their new Wi-Fi."""
+        return self.hour - timedelta(days=DAYS // 2)
+
+
+class Files(NamedTuple):
+    """What the programs of a demonstration read."""
+
+    generated: Path
+    """Their folder, with a password of every agent."""
+    register: Path
+    faults: Path
+    collector: Path
+    perception: Path
+    broker: broker.Broker
+
+
 async def show(options: Options, state: Path, tree: Tree, console: Console) -> int:
     """Until stopped.
 
     :raises UpError: when a part does not start.
     """
-    generated = _fresh(state)
-    now = datetime.now(UTC).replace(second=0, microsecond=0)
-    hour = now.replace(minute=0)
-    since = hour - timedelta(hours=HOURS)
-    upgrade = hour - timedelta(days=DAYS // 2)
-    place = district.build(1, VENUES, VENUES, int(upgrade.timestamp() // 60))
-    agents = [box.agent for box in place.boxes]
+    times = Times(datetime.now(UTC).replace(second=0, microsecond=0))
     port = network.free_port()
+    files = _files(options, state, times, port)
+    tree.broker_name = files.broker.name
+    simulate = [
+        "simulate", "--agents", str(VENUES), "--venues", str(VENUES), "--faults", str(files.faults),
+        "--upgrade", times.upgrade.isoformat(), "--register", str(files.register),
+        "--truth", str(state / "truth.jsonl"),
+    ]  # fmt: skip
+    await tree.open()
+    tree.start(Child("broker", files.broker.argv, tree.logs, tree.mark))
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        with _waiting(console, f"simulating the last {HOURS} hours of {VENUES} venues"):
+            await _fill(tree, [*simulate, "--from", times.raw.isoformat(), "--to", times.now.isoformat(),
+                               "--out", str(files.collector)])  # fmt: skip
+            await tree.ready("broker", lambda: listens(port))
+            collector = program("collector", "run", "--config", str(files.collector))
+            tree.start(Child("collector", collector, tree.logs, tree.mark))
+            await tree.ready("collector", lambda: healthy(session, options.port))
+        past = asyncio.create_task(_past(tree, files, times), name="past")
+        live = [*simulate, "--passwords", str(files.generated), "--out", f"mqtt://{HOST}:{port}"]
+        tree.start(Child("agent", program(*live), tree.logs, tree.mark))
+        _greet(console, options, state, tree)
+        try:
+            await watch.watch(lambda: overview(session, options.port), tree.say)
+        finally:
+            past.cancel()
+    raise AssertionError("watch never ends by itself")
+
+
+def _files(options: Options, state: Path, times: Times, port: int) -> Files:
+    generated = _fresh(state)
+    place = district.build(1, VENUES, VENUES, int(times.upgrade.timestamp() // 60))
+    agents = [box.agent for box in place.boxes]
     passwords = {name: secrets.token_urlsafe(24) for name in (COLLECTOR, *agents)}
     for name, password in passwords.items():
         broker.write_private(generated / f"{name}.password", password + "\n")
-    chosen = broker.choose(generated, port, passwords, agent=agents[0], embedded=options.embedded_broker)
-    tree.broker_name = chosen.name
     register = broker.write_private(generated / "sites.toml", district.register(place))
-    faults = broker.write_private(generated / "faults.toml", _script(place, now))
     password_file = str(generated / f"{COLLECTOR}.password")
-    collector_file = broker.write_private(
-        generated / "collector.toml",
-        collector_configuration(port, options.port, str(state), password_file, str(register), simulated=True),
+    collector = collector_configuration(port, options.port, str(state), password_file, str(register), simulated=True)
+    perception = perception_configuration(str(state), str(register), zh="仿真区", en="The simulated district")
+    return Files(
+        generated=generated,
+        register=register,
+        faults=broker.write_private(generated / "faults.toml", _script(place, times.now)),
+        collector=broker.write_private(generated / "collector.toml", collector),
+        perception=broker.write_private(generated / "perception.toml", perception),
+        broker=broker.choose(generated, port, passwords, agent=agents[0], embedded=options.embedded_broker),
     )
-    perception_file = broker.write_private(
-        generated / "perception.toml",
-        perception_configuration(str(state), str(register), zh="仿真区", en="The simulated district"),
-    )
-    common = [
-        "simulate", "--agents", str(VENUES), "--venues", str(VENUES), "--faults", str(faults),
-        "--upgrade", upgrade.isoformat(), "--register", str(register), "--truth", str(state / "truth.jsonl"),
-    ]  # fmt: skip
-    await tree.open()
-    tree.start(Child("broker", chosen.argv, tree.logs, tree.mark))
-    with _waiting(console, f"simulating the last {HOURS} hours of {VENUES} venues"):
-        fill = [*common, "--from", since.isoformat(), "--to", now.isoformat(), "--out", str(collector_file)]
-        child = Child("agent", program(*fill), tree.logs, tree.mark)
-        try:
-            async with asyncio.timeout(FILL_S):
-                await tree.output(child)
-        except TimeoutError:
-            raise UpError(f"the simulation was not over within {FILL_S:g} s (log: {child.log})") from None
-        await tree.ready("broker", lambda: _listens(port))
-        collector = program("collector", "run", "--config", str(collector_file))
-        tree.start(Child("collector", collector, tree.logs, tree.mark))
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            await tree.ready("collector", lambda: _healthy(session, options.port))
-    past = asyncio.create_task(
-        _past(
-            tree,
-            perception_file,
-            [
-                "--venues", str(VENUES), "--faults", str(faults), "--from", (hour - timedelta(days=DAYS)).isoformat(),
-                "--full", since.isoformat(), "--to", hour.isoformat(), "--upgrade", upgrade.isoformat(),
-            ],
-        ),
-        name="past",
-    )  # fmt: skip
-    live = [*common, "--passwords", str(generated), "--out", f"mqtt://{HOST}:{port}"]
-    tree.start(Child("agent", program(*live), tree.logs, tree.mark))
+
+
+async def _fill(tree: Tree, simulate: list[str]) -> None:
+    child = Child("agent", program(*simulate), tree.logs, tree.mark)
+    try:
+        async with asyncio.timeout(FILL_S):
+            await tree.output(child)
+    except TimeoutError:
+        raise UpError(f"the simulation was not over within {FILL_S:g} s (log: {child.log})") from None
+
+
+def _greet(console: Console, options: Options, state: Path, tree: Tree) -> None:
     console.print("[bold]SIMULATED[/bold]: a made-up district, nothing is measured.")
     console.print(f"Live page: http://{HOST}:{options.port}/")
     console.print(f"  {DAYS} days of scores and verdicts are being computed; they appear within a minute or two")
     console.print(f"  what is true (segment, venue, hour): {state / 'truth.jsonl'}", markup=False)
     console.print(f"  broker: {tree.broker_name}; data and logs: {state}. Ctrl-C stops everything.", markup=False)
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            await watch.watch(lambda: _overview(session, options.port), tree.say)
-    finally:
-        past.cancel()
-    raise AssertionError("watch never ends by itself")
 
 
-async def _past(tree: Tree, config: Path, arguments: list[str]) -> None:
+async def _past(tree: Tree, files: Files, times: Times) -> None:
     """Two weeks, computed beside what already lives; then perception goes on from there."""
-    command = [sys.executable, "-P", "-m", "wanggan.history", "--config", str(config), *arguments]
+    command = [
+        sys.executable, "-P", "-m", "wanggan.history", "--config", str(files.perception), "--venues", str(VENUES),
+        "--faults", str(files.faults), "--from", times.start.isoformat(), "--full", times.raw.isoformat(),
+        "--to", times.hour.isoformat(), "--upgrade", times.upgrade.isoformat(),
+    ]  # fmt: skip
     child = Child("history", command, tree.logs, tree.mark)
     if PAST_DONE in (await tree.output(child)).decode():
         tree.say(f"{DAYS} days of hours, scores and verdicts are there")
     else:
         tree.say(f"the {DAYS} days before could not be computed{child.last_words()} (log: {child.log})")
-    start_perception(tree, config)
+    start_perception(tree, files.perception)
 
 
 def _fresh(state: Path) -> Path:

@@ -132,7 +132,7 @@ async def _work(options: Options, state: Path, tree: "Tree", console: Console) -
     tree.start(Child("agent", program("agent", "run", "--config", str(agent_file)), tree.logs, tree.mark))
     _greet(console, plan, port, state, tree.broker_name)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        await watch.watch(lambda: _overview(session, port), tree.say)
+        await watch.watch(lambda: overview(session, port), tree.say)
     raise AssertionError("watch never ends by itself")
 
 
@@ -225,11 +225,11 @@ async def _start_servers(options: Options, state: Path, tree: Tree, plan: Plan, 
     tree.start(Child("broker", chosen.argv, tree.logs, tree.mark))
     command = program("reflector", "run", "--config", str(reflector_file))
     tree.start(Child("reflector", command, tree.logs, tree.mark))
-    await tree.ready("broker", lambda: _listens(broker_port))
+    await tree.ready("broker", lambda: listens(broker_port))
     tree.start(Child("collector", program("collector", "run", "--config", str(collector_file)), tree.logs, tree.mark))
-    await tree.ready("reflector", lambda: _listens(plan.reflector_port))
+    await tree.ready("reflector", lambda: listens(plan.reflector_port))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        await tree.ready("collector", lambda: _healthy(session, port))
+        await tree.ready("collector", lambda: healthy(session, port))
     if not options.once:
         start_perception(tree, perception_file)
     return agent_file
@@ -309,7 +309,8 @@ def _progress(console: Console, what: str) -> Iterator[None]:
         yield
 
 
-async def _listens(port: int) -> bool:
+async def listens(port: int) -> bool:
+    """Whether anybody does, on loopback."""
     try:
         _, writer = await asyncio.open_connection(HOST, port)
     except OSError:
@@ -318,7 +319,8 @@ async def _listens(port: int) -> bool:
     return True
 
 
-async def _healthy(session: aiohttp.ClientSession, port: int) -> bool:
+async def healthy(session: aiohttp.ClientSession, port: int) -> bool:
+    """Whether the collector says so of itself."""
     try:
         async with session.get(f"http://{HOST}:{port}/healthz") as answer:
             return answer.status == 200
@@ -326,7 +328,8 @@ async def _healthy(session: aiohttp.ClientSession, port: int) -> bool:
         return False
 
 
-async def _overview(session: aiohttp.ClientSession, port: int) -> dict[str, Any] | None:
+async def overview(session: aiohttp.ClientSession, port: int) -> dict[str, Any] | None:
+    """The live page's own picture; None while it has no answer."""
     try:
         async with session.get(f"http://{HOST}:{port}/api/overview") as answer:
             found: dict[str, Any] | None = await answer.json() if answer.status == 200 else None
