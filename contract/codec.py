@@ -59,11 +59,14 @@ _StrictBatch: Any = msgspec.defstruct("_StrictBatch", [("records", _AnyRecords)]
 _strict_decoder: Final = msgspec.json.Decoder(_StrictBatch)
 _encoder: Final = msgspec.json.Encoder()
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no text may hold: control characters (C0, DEL, C1), line separators, marks that turn the direction of writing
+(a name would read as another one), lone surrogates."""
+
 _SUSPECTS: Final = (b"\\", b"\x7f")
-_WIDE_SUSPECTS: Final = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
-"""Bytes without which no string can hold a control character (raw ones below 0x20 are not JSON); the second only where
-a payload is not ASCII."""
+_WIDE_SUSPECTS: Final = re.compile(rb"\xc2[\x80-\x9f]|\xd8\x9c|\xe2(?:\x80[\x8e\x8f\xa8-\xae]|\x81[\xa6-\xa9])")
+"""Bytes without which no string can hold one of :data:`CONTROL` (raw ones below 0x20 are not JSON); the second only
+where a payload is not ASCII."""
 
 
 def encode(message: Struct) -> bytes:
@@ -72,8 +75,8 @@ def encode(message: Struct) -> bytes:
 
 
 def strip_controls(text: str, limit: int = 200) -> str:
-    """`text` without control characters and lone surrogates, at most `limit` characters: fit for `detail`."""
-    return _CONTROL.sub(" ", text.encode("utf-8", "replace").decode())[:limit]
+    """`text` with a blank for each of :data:`CONTROL`, at most `limit` characters: fit for `detail`."""
+    return CONTROL.sub(" ", text)[:limit]
 
 
 def decode_batch(payload: bytes) -> Decoded:
@@ -93,8 +96,9 @@ def decode_batch(payload: bytes) -> Decoded:
 
 
 def _may_hold_controls(payload: bytes) -> bool:
-    suspects = _SUSPECTS if payload.isascii() else _SUSPECTS + _WIDE_SUSPECTS
-    return any(suspect in payload for suspect in suspects)
+    if any(suspect in payload for suspect in _SUSPECTS):
+        return True
+    return not payload.isascii() and _WIDE_SUSPECTS.search(payload) is not None
 
 
 def decode_record(raw: bytes) -> Record:
@@ -202,7 +206,7 @@ def _convert(tree: Any, kind: Any) -> Any:
 def _checked(tree: _T, depth: int, path: str = "$") -> _T:
     """`tree`, when its numbers are finite, its strings clean, its keys single and its nesting at most `depth`."""
     if isinstance(tree, str):
-        if _CONTROL.search(tree) or (not tree.isascii() and any("\ud800" <= c <= "\udfff" for c in tree)):
+        if CONTROL.search(tree):
             raise PayloadError("control_character", path)
     elif isinstance(tree, float):
         if tree - tree != 0:

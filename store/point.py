@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from contract.codec import CONTROL
 from contract.series import SERIES, FieldType, FieldValue
 
 MIN_INT: Final = -(2**63)
@@ -16,9 +17,6 @@ MAX_TIME_NS: Final = MAX_INT - 1
 """InfluxDB keeps the outermost nanoseconds of 64 bits to itself; every engine holds to its bounds."""
 
 _MAX_FLOAT: Final = 1.7976931348623157e308
-
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-"""Control characters, line separators and lone surrogates."""
 
 _AMBIGUOUS: Final = re.compile(r"\\(?=[\\,= ]|$)")
 """Where the engines' line protocol parsers disagree whether a backslash in a tag escapes what follows."""
@@ -93,7 +91,7 @@ def text_flaw(value: object) -> str | None:
     """Why `value` cannot be a string field; None when it can."""
     if not isinstance(value, str):
         return f"expected str, got {type(value).__name__}"
-    bad = _CONTROL.search(value)
+    bad = CONTROL.search(value)
     return None if bad is None else f"control character U+{ord(bad[0]):04X}"
 
 

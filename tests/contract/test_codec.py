@@ -42,6 +42,8 @@ BAD_RECORDS: dict[str, tuple[str, dict[str, Any]]] = {
     "NEL": ("control_character", {"detail": "\x85"}),
     "line separator": ("control_character", {"detail": "\u2028"}),
     "paragraph separator": ("control_character", {"detail": "\u2029"}),
+    "C1": ("control_character", {"detail": "\x9b31m"}),
+    "right to left": ("control_character", {"detail": "a\u202eb"}),
     "lone surrogate": ("control_character", {"detail": "\ud800"}),
     "control character in a key": ("control_character", {"a\tb": 1}),
     "naive time": ("naive_time", {"slot": "2026-11-23T02:05:00"}),
@@ -140,7 +142,12 @@ def test_limits_hold_on_the_quick_way_too() -> None:
         decode_batch(json.dumps(BATCH | {"records": [RECORD] * 100}, separators=(",", ":")).encode() + b" " * 9_000)
 
 
-@pytest.mark.parametrize("character", ["\x7f", "\x85", "\u2028", "\u2029"])
+HOSTILE = [
+    chr(code) for code in (*range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+]
+
+
+@pytest.mark.parametrize("character", HOSTILE, ids=ascii)
 def test_control_characters_are_refused_as_our_own_encoder_writes_them_too(character: str) -> None:
     bad = RECORD | {"detail": f"馆{character}"}
     data = json.dumps(BATCH | {"records": [RECORD, bad]}, separators=(",", ":"), ensure_ascii=False).encode()
@@ -148,9 +155,10 @@ def test_control_characters_are_refused_as_our_own_encoder_writes_them_too(chara
 
 
 def test_chinese_text_takes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = json.dumps(BATCH | {"records": [RECORD | {"detail": "图书馆"}]}, separators=(",", ":"), ensure_ascii=False)
+    words = "图书馆“三楼”·…—°‧\u2065\u206a\u200d\xa0"
+    data = json.dumps(BATCH | {"records": [RECORD | {"detail": words}]}, separators=(",", ":"), ensure_ascii=False)
     monkeypatch.setattr("contract.codec._decode_carefully", None)
-    assert decode_batch(data.encode()).batch.records[0].detail == "图书馆"
+    assert decode_batch(data.encode()).batch.records[0].detail == words
 
 
 MUTANT = (GOLDEN / "batch.json").read_bytes().strip()
@@ -198,6 +206,10 @@ def test_stripped_text_passes_the_codec(text: str) -> None:
     detail = strip_controls(text)
     assert len(detail) <= 200
     assert decode_record(json.dumps(RECORD | {"detail": detail}).encode()).detail == detail
+
+
+def test_stripped_text_has_a_blank_for_each_hostile_character() -> None:
+    assert strip_controls("馆".join(HOSTILE) + "\ud800") == "馆".join(" " for _ in HOSTILE) + " "
 
 
 def test_batch_identity_round_trips() -> None:

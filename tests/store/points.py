@@ -18,6 +18,7 @@ T0 = (int(time.time()) // 3600 - 30) * 3600 * SECOND
 """A full hour some 30 h ago, nanoseconds since 1970: within every retention, and 24 h after it are past as well."""
 
 _HOSTILE = [
+    "\x9b", "\u202e", "\u2067",
     "\n", "\r", "\t", "\0", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", "\udfff", ",", " ", "=", '"', "'",
     "\\", "\\ ", "\\,", "#", "$v", "i", "1", "t", "a", "ok", "图", "é", "\u3000", "\u200b", "😀", ";", "--", "DROP",
 ]  # fmt: skip

@@ -292,6 +292,8 @@ FLAWS: dict[str, Any] = {
     "NUL": ({"detail": "\0"}, "detail: control character U+0000"),
     "delete": ({"detail": "a\x7f"}, "detail: control character U+007F"),
     "next line": ({"detail": "\x85"}, "detail: control character U+0085"),
+    "C1": ({"detail": "a\x9b"}, "detail: control character U+009B"),
+    "right to left": ({"tags": {"venue": "a\u202e"}}, "venue: control character U+202E"),
     "line separator": ({"detail": "a\u2028"}, "detail: control character U+2028"),
     "lone surrogate": ({"detail": "\ud800"}, "detail: control character U+D800"),
     "newline in a tag": ({"tags": {"venue": "a\nb"}}, "venue: control character U+000A"),
