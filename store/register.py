@@ -70,8 +70,8 @@ class Maintenance(Table):
 class Contract(Table):
     """What the operator has promised; null where nothing was."""
 
-    down_mbps: Annotated[float, Field(gt=0, strict=False)] | None = None
-    up_mbps: Annotated[float, Field(gt=0, strict=False)] | None = None
+    down_mbps: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)] | None = None
+    up_mbps: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)] | None = None
     availability_ratio: Annotated[float, Field(gt=0, le=1, strict=False)] | None = None
 
 

@@ -21,6 +21,8 @@ from store.tables import ConfigError
 
 MAX_BYTES: Final = 10 * 2**20
 MAX_ROWS: Final = 20_000
+MAX_GAP: Final = 500
+"""Empty rows in a row; what stands below more of them was left there, or lost sight of."""
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 SITE: Final = {
@@ -68,12 +70,12 @@ def read(path: Path, timezone: str = "Asia/Shanghai") -> Sites:
         known = venues.setdefault(row["venue"], {})
         for key, value in venue.items():
             if known.setdefault(key, value) != value:
-                errors.append(f"row {number}, column {key}: not what an earlier row says of {row['venue']}")
+                errors.append(f"row {number}, column {_column([key])}: not what an earlier row says of {row['venue']}")
         sites.append(site)
         numbers.append(number)
+    firsts = {site["venue"]: number for site, number in reversed([*zip(sites, numbers, strict=True)])}
     for slug, venue in venues.items():
-        first = numbers[[site["venue"] for site in sites].index(slug)]
-        errors += _mistakes(Venue, venue, first)
+        errors += _mistakes(Venue, venue, firsts[slug])
     if errors:
         raise RowErrors("\n".join(f"{path}: {error}" for error in dict.fromkeys(errors)))
     if not sites:
@@ -82,7 +84,8 @@ def read(path: Path, timezone: str = "Asia/Shanghai") -> Sites:
         found = Sites.model_validate({"timezone": timezone, "venues": venues, "sites": sites})
         Roll(found)
     except ValueError as error:
-        raise RowErrors(f"{path}: {_by_row(str(error), numbers)}") from None
+        words = str(error.errors()[0]["ctx"]["error"]) if isinstance(error, ValidationError) else str(error)
+        raise RowErrors(f"{path}: {_by_row(words, numbers, firsts)}") from None
     return found
 
 
@@ -106,26 +109,37 @@ def as_toml(sites: Sites) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Number (as the spreadsheet shows it) and cells of every row that is not empty, by the columns' names."""
+    """Number (as the spreadsheet shows it) and cells of every row that is not empty, by the columns' names; what stands
+    right of the last heading is not looked at."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_BYTES // 2**20} MiB: that is no register")
         table = _xlsx(path) if path.suffix.lower() == ".xlsx" else _csv(path)
         names: list[str] | None = None
-        for number, cells in enumerate(table, 1):
+        last = 0
+        for number, row in enumerate(table, 1):
+            cells = [_cell(value) for value in (row if names is None else row[: len(names)])]
             if not any(cells):
                 continue
             if number > MAX_ROWS:
                 raise ConfigError(f"{path}: more than {MAX_ROWS} rows")
+            if number - last - 1 > MAX_GAP:
+                raise ConfigError(
+                    f"{path}: row {number}: below {number - last - 1} empty rows, at most {MAX_GAP} are allowed: "
+                    "delete the empty rows, or what stands below them"
+                )
+            last = number
             if names is None:
-                names = _names(path, cells)
+                names = _names(path, number, cells)
             else:
                 yield number, {name: cell for name, cell in zip(names, cells, strict=False) if name and cell}
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
-def _names(path: Path, cells: Sequence[str]) -> list[str]:
+def _names(path: Path, number: int, cells: list[str]) -> list[str]:
+    while not cells[-1]:  # a spreadsheet's rows are as long as its longest
+        cells.pop()
     unknown = [repr(cell) for cell in cells if cell and cell.lower() not in HEADINGS]
     names = [HEADINGS.get(cell.lower(), "") for cell in cells]
     missing = [name for name in REQUIRED if name not in names]
@@ -133,11 +147,11 @@ def _names(path: Path, cells: Sequence[str]) -> list[str]:
     for words, found in (("unknown heading", unknown), ("missing heading", missing), ("heading stands twice", twice)):
         if found:
             known = ", ".join(f"{name} ({zh})" for name, zh in (SITE | VENUE).items())
-            raise ConfigError(f"{path}: row 1: {words}: {', '.join(found)}; known are {known}")
+            raise ConfigError(f"{path}: row {number}: {words}: {', '.join(found)}; known are {known}")
     return names
 
 
-def _csv(path: Path) -> Iterator[list[str]]:
+def _csv(path: Path) -> Iterator[Sequence[object]]:
     """UTF-8, with or without a mark, else GB18030 as Chinese spreadsheets write it."""
     data = path.read_bytes()
     try:
@@ -148,13 +162,12 @@ def _csv(path: Path) -> Iterator[list[str]]:
         except UnicodeDecodeError:
             raise ConfigError(f"{path}: neither UTF-8 nor GB18030 text; save it as CSV UTF-8") from None
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), strict=True):
-            yield [cell.strip() for cell in row]
+        yield from csv.reader(io.StringIO(text, newline=""), strict=True)
     except csv.Error as error:
         raise ConfigError(f"{path}: no CSV: {error}") from error
 
 
-def _xlsx(path: Path) -> Iterator[list[str]]:
+def _xlsx(path: Path) -> Iterator[Sequence[object]]:
     """The first sheet."""
     from openpyxl import load_workbook
 
@@ -164,8 +177,7 @@ def _xlsx(path: Path) -> Iterator[list[str]]:
                 raise ConfigError(f"{path}: unpacks to more than {20 * MAX_BYTES // 2**20} MiB: that is no register")
         book = load_workbook(path, read_only=True, data_only=True)
         try:
-            for row in book.worksheets[0].iter_rows(values_only=True, max_row=MAX_ROWS + 1):
-                yield [_cell(value) for value in row]
+            yield from book.worksheets[0].iter_rows(values_only=True, max_row=MAX_ROWS + 1)
         finally:
             book.close()
     except (zipfile.BadZipFile, KeyError, IndexError, ValueError, SyntaxError) as error:  # XML that is none is the last
@@ -243,7 +255,7 @@ def _mistakes(kind: type[BaseModel], table: dict[str, Any], row: int) -> list[st
         kind.model_validate(table)
     except ValidationError as error:
         return [
-            f"row {row}, column {'.'.join(str(step) for step in mistake['loc'] if isinstance(step, str))}: "
+            f"row {row}, column {_column(mistake['loc'])}: "
             f"{str(mistake['msg']).removeprefix('Value error, ')}"
             + ("" if mistake["type"] in ("missing", "value_error") else f", not {str(mistake['input'])[:60]!r}")
             for mistake in error.errors()
@@ -251,9 +263,17 @@ def _mistakes(kind: type[BaseModel], table: dict[str, Any], row: int) -> list[st
     return []
 
 
-def _by_row(message: str, numbers: Sequence[int]) -> str:
-    """`sites[3]` as the row that it came from."""
-    return re.sub(r"sites\[(\d+)\]", lambda match: f"row {numbers[int(match[1])]}", message)
+def _column(steps: Sequence[int | str]) -> str:
+    """A field's path as the heading that it came from, with the weekday where it has one."""
+    names = [step for step in steps if isinstance(step, str) and step != "contract"]
+    return "name_zh" if names[0] == "name" else ".".join(names)
+
+
+def _by_row(message: str, numbers: Sequence[int], firsts: dict[str, int]) -> str:
+    """`sites[3].to` and `venues.lib.controls` as the row and column that they came from."""
+    message = re.sub(r"sites\[(\d+)\]", lambda match: f"row {numbers[int(match[1])]}", message)
+    message = re.sub(r"^venues\.(.+?)(?=\.\w+: )", lambda match: f"row {firsts[match[1]]}", message)
+    return re.sub(r"^(row \d+)\.(\w+): ", r"\1, column \2: ", message)
 
 
 def _key(name: str) -> str:

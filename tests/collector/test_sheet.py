@@ -1,6 +1,7 @@
 """The site register from a spreadsheet: the same from XLSX and CSV, in both languages; mistakes by row and column."""
 
 import csv
+import time
 from datetime import date
 from pathlib import Path
 
@@ -75,16 +76,19 @@ MISTAKES: list[tuple[int, int, object, str]] = [
     (0, 2, "soon", "row 2, column from: 'soon' is no time"),
     (1, 5, "5g", "row 3, column network: Input should be 'wifi' or 'gov'"),
     (1, 11, "fast", "row 3, column down_mbps: 'fast' is no number"),
-    (1, 12, "120%", "row 3, column contract.availability_ratio"),
+    (1, 12, "120%", "row 3, column availability_ratio: Input should be less than or equal to 1"),
+    (1, 11, "inf", "row 3, column down_mbps: Input should be a finite number"),
+    (1, 11, "nan", "row 3, column down_mbps: Input should be"),
+    (1, 11, "-inf", "row 3, column down_mbps: Input should be"),
     (1, 10, "00:11", "row 3, column aps: String should match pattern"),
     (0, 9, "always", "row 2, column open: 'always': write mon-fri 09:00-21:00"),
     (0, 9, "mon 9-21", "row 2, column open.mon: String should match pattern"),
     (0, 9, "mon 09:00-25:00", "row 2, column open.mon: String should match pattern"),
     (3, 6, None, "node-01"),
-    (4, 6, "西区图书馆", "row 6, column name: not what an earlier row says of lib-east"),
-    (1, 13, "nowhere", "no such venue 'nowhere'"),
+    (4, 6, "西区图书馆", "row 6, column name_zh: not what an earlier row says of lib-east"),
+    (1, 13, "nowhere", "row 3, column controls: no such venue 'nowhere'; add"),
     (1, 2, date(2026, 9, 1), "row 3: overlaps row 2"),
-    (0, 3, date(2026, 1, 1), "row 2.to: not after from"),
+    (0, 3, date(2026, 1, 1), "row 2, column to: not after from"),
 ]
 
 
@@ -94,10 +98,34 @@ def test_a_mistake_is_told_by_row_and_column(row: int, column: int, cell: object
     rows[row][column] = cell
     if words == "node-01":  # a name in one language stands for both; without any it is missing
         rows[row][7] = None
-        words = "row 5, column name: Field required"
+        words = "row 5, column name_zh: Field required"
     with pytest.raises(sheet.RowErrors) as caught:
         sheet.read(text(tmp_path / "a.csv", HEADINGS, *rows))  # type: ignore[arg-type]
     assert words in str(caught.value)
+
+
+def test_a_stray_cell_costs_nothing_and_a_site_below_a_gap_is_told(tmp_path: Path) -> None:
+    """A cell in the last column costs a sheet 20,000 rows of 16,384 cells each: 16 s, were they looked at."""
+    whole = xlsx(tmp_path / "a.xlsx", HEADINGS, *ROWS)  # type: ignore[arg-type]
+    expected = sheet.read(whole)
+    book = openpyxl.load_workbook(whole)
+    assert book.active is not None
+    book.active["XFD20000"] = "stray"
+    book.save(tmp_path / "stray.xlsx")
+    started = time.process_time()
+    assert sheet.read(tmp_path / "stray.xlsx") == expected
+    assert time.process_time() - started < 2
+    for number, words in ((507, None), (508, "row 508: below 501 empty rows, at most 500 are allowed: delete")):
+        book.active["A507"] = book.active["A508"] = None
+        for column, cell in enumerate(["box-0009", "eth0", date(2026, 3, 1), None, "lib-east", "gov"], 1):
+            book.active.cell(507, column).value = None
+            book.active.cell(number, column).value = cell
+        book.save(tmp_path / "gap.xlsx")
+        if words is None:
+            assert len(sheet.read(tmp_path / "gap.xlsx").sites) == len(expected.sites) + 1
+        else:
+            with pytest.raises(ConfigError, match=words):
+                sheet.read(tmp_path / "gap.xlsx")
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
