@@ -17,6 +17,8 @@ from agent.config import Config, ConfigError
 from agent.probes import PROBES
 from contract.codec import encode
 from contract.record import Record
+from contract.throughput import PORT
+from contract.values import Latency
 
 OK: Final = 0
 FAILED: Final = 1
@@ -83,6 +85,8 @@ def _once(arguments: argparse.Namespace) -> int:
         print(json.dumps(_plain(record), ensure_ascii=False))
     else:
         print(_line(record))
+        if isinstance(record.values, Latency) and "method_fallback" in record.flags:
+            print(f"  {_fallback(plan, record.values)}")
         for name, value in (_plain(record)["values"] or {}).items():
             if value is not None:
                 print(f"  {name} {value}")
@@ -182,6 +186,22 @@ def _line(record: Record) -> str:
     return f"{' '.join(part for part in identity if part)}: {said}{detail}{flags}"
 
 
+def _fallback(plan: once.Plan, values: Latency) -> str:
+    """Why the first method did not measure."""
+    target = plan.targets[plan.job.target]
+    if target.role == "core":
+        where = f"{target.name} UDP port {target.port or PORT}"
+        return f"no reflector answered at {where}: measured by {values.method} instead; check host and port"
+    return f"this host permits no ICMP socket: measured by {values.method} instead; set net.ipv4.ping_group_range"
+
+
+def _probe(text: str) -> str:
+    if text not in PROBES:
+        known = ", ".join(sorted(PROBES))
+        raise argparse.ArgumentTypeError(f"no probe {text!r}{config.suggestion(text, PROBES)}; there are {known}")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="wanggan agent", description="Measures, keeps and publishes.")
     parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
@@ -194,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     one = words.add_parser("once", help="one probe, now; prints its Record")
-    one.add_argument("probe", choices=sorted(PROBES), metavar="PROBE", help=", ".join(sorted(PROBES)))
+    one.add_argument("probe", type=_probe, metavar="PROBE", help=", ".join(sorted(PROBES)))
     one.add_argument(
         "--target",
         metavar="T",

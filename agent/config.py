@@ -251,7 +251,7 @@ def _job(
     probe = PROBES.get(row["probe"]) if isinstance(row["probe"], str) else None
     if probe is None:
         raise ConfigError(
-            f"{path}.probe: no such probe{_suggestion(row['probe'], PROBES)}; there are {', '.join(PROBES)}"
+            f"{path}.probe: no such probe{suggestion(row['probe'], PROBES)}; there are {', '.join(PROBES)}"
         )
     own = _names(probe.settings)
     common = [name for name in _names(Job) if name != "settings"]
@@ -284,7 +284,7 @@ def _check_needs(
     wants_target = "host" in needs or "url" in needs
     if job.target != NO_TARGET and job.target not in targets:
         raise ConfigError(
-            f"{path}.target: no such target{_suggestion(job.target, targets)}, or add [targets.{job.target}]"
+            f"{path}.target: no such target{suggestion(job.target, targets)}, or add [targets.{job.target}]"
         )
     if wants_target and job.target == NO_TARGET:
         raise ConfigError(f"{path}.target: missing; {job.probe} needs the name of one of [targets]")
@@ -294,8 +294,7 @@ def _check_needs(
         raise ConfigError(f"{path}.target: {job.probe} checks a signature; add key_file to [targets.{job.target}]")
     if job.resolver is not None and job.resolver not in resolvers:
         raise ConfigError(
-            f"{path}.resolver: no such resolver{_suggestion(job.resolver, resolvers)}, "
-            f"or add [resolvers.{job.resolver}]"
+            f"{path}.resolver: no such resolver{suggestion(job.resolver, resolvers)}, or add [resolvers.{job.resolver}]"
         )
     _check_provider(job, path)
     if "resolver" in needs and job.resolver is None:
@@ -336,20 +335,22 @@ def _with_files(row: _S, folder: Path, path: str) -> _S:
         value = getattr(row, name)
         if name.endswith("_file") and value is not None:
             file = folder / value
-            _check_file(file, f"{path}.{name}", secret=name in ("key_file", "password_file"))
+            _check_file(file, path, name)
             found[name] = str(file)
     return msgspec.structs.replace(row, **found)
 
 
-def _check_file(file: Path, path: str, *, secret: bool) -> None:
+def _check_file(file: Path, path: str, name: str) -> None:
     try:
         mode = file.stat().st_mode
         with file.open("rb"):
             pass
     except OSError as error:
-        raise ConfigError(f"{path}: {file}: {error.strerror}") from error
-    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{path}: {file} can be read by others; run: chmod 600 {file}")
+        missing = isinstance(error, FileNotFoundError)
+        fix = "write the password into it" if name == "password_file" else "the bundle of `wanggan fleet enrol` has it"
+        raise ConfigError(f"{path}.{name}: {file}: {error.strerror}" + (f"; {fix}" if missing else "")) from error
+    if name in ("key_file", "password_file") and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path}.{name}: {file} can be read by others; run: chmod 600 {file}")
 
 
 def _struct(kind: type[_S], row: Any, path: str) -> _S:
@@ -420,11 +421,12 @@ def _tables(table: dict[str, Any], key: str, kind: Any = Slug) -> list[tuple[str
 def _check_keys(row: dict[str, Any], known: list[str], path: str) -> None:
     for key in row:
         if key not in known:
-            hint = _suggestion(key, known) or f"; known keys: {', '.join(known)}"
+            hint = suggestion(key, known) or f"; known keys: {', '.join(known)}"
             raise ConfigError(f"{_join(path, key)}: unknown key{hint}")
 
 
-def _suggestion(word: Any, known: Any) -> str:
+def suggestion(word: Any, known: Any) -> str:
+    """The nearest of `known`, as words behind a mistake; empty where none is near."""
     close = difflib.get_close_matches(str(word), list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -124,7 +124,9 @@ def keys(config: Config) -> dict[str, tuple[bytes, ...]] | None:
     """
     if config.open or config.keys_file is None:
         return None
-    text = _read_secret(Path(config.keys_file), "keys_file")
+    text = _read_secret(
+        Path(config.keys_file), "keys_file", "install -m 600 /dev/null {}; `wanggan fleet enrol` fills it"
+    )
     try:
         table = msgspec.convert(tomllib.loads(text), Keys)
     except tomllib.TOMLDecodeError as error:
@@ -141,7 +143,8 @@ def portal_key(config: Config) -> bytes | None:
     """:raises ConfigError: when the file cannot be used."""
     if config.portal_key_file is None:
         return None
-    first = _read_secret(Path(config.portal_key_file), "portal_key_file").partition("\n")[0].strip()
+    file = Path(config.portal_key_file)
+    first = _read_secret(file, "portal_key_file", "(umask 077; openssl rand -hex 24 > {})").partition("\n")[0].strip()
     if len(first) < MIN_KEY_BYTES:
         raise ConfigError(
             f"portal_key_file: {config.portal_key_file}: its first line has under {MIN_KEY_BYTES} characters"
@@ -149,7 +152,10 @@ def portal_key(config: Config) -> bytes | None:
     return first.encode()
 
 
-def _read_secret(file: Path, name: str) -> str:
+def _read_secret(file: Path, name: str, command: str) -> str:
+    """:raises ConfigError: with the `command` that makes the file, when there is none."""
+    if not file.exists():
+        raise ConfigError(f"{name}: {file}: no such file; make it: {command.format(file)}")
     text = _read(file, name)
     if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"{name}: {file} can be read by others; run: chmod 600 {file}")

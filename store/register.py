@@ -200,9 +200,16 @@ class Roll:
         return None
 
 
+def read_sites(path: Path) -> Sites:
+    """:raises ConfigError: one line for each mistake, with its path."""
+    if not path.exists():
+        raise ConfigError(f"register: {path}: no such file; make it: wanggan fleet import SHEET --out {path}")
+    return convert(Sites, read_table(path), path)
+
+
 def read(path: Path) -> Roll:
     """:raises ConfigError: one line for each mistake, with its path."""
-    sites = convert(Sites, read_table(path), path)
+    sites = read_sites(path)
     try:
         return Roll(sites)
     except ValueError as error:

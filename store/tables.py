@@ -10,8 +10,19 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-SECRETS: Final = ("key_file", "password_file", "token_file")
+SECRETS: Final = (".key_file", ".password_file", ".token_file")
 """Files that nobody but their owner may read."""
+
+FIXES: Final = {
+    "mqtt.ca_file": "`wanggan fleet init` makes it, in the authority's folder of this server",
+    "mqtt.cert_file": "`wanggan fleet init` makes it, in the authority's folder of this server",
+    "mqtt.key_file": "`wanggan fleet init` makes it, in the authority's folder of this server",
+    "mqtt.password_file": "write the password into its first line",
+    "web.login.password_file": "write the password into its first line",
+    "store.password_file": "write the password into its first line, or let `wanggan collector init` make it",
+    "store.token_file": "write the token into its first line, or let `wanggan collector init` make it",
+}
+"""How a file comes to be that is not there, by its place in a configuration."""
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -122,15 +133,16 @@ def check_files(tables: dict[str, BaseModel | None], path: Path) -> None:
     for name, table in tables.items():
         for key, file in table or ():
             if key.endswith("_file") and file is not None:
-                _check_file(file, f"{path}: {name}.{key}", secret=key in SECRETS)
+                _check_file(file, path, f"{name}.{key}")
 
 
-def _check_file(file: Path, where: str, *, secret: bool) -> None:
+def _check_file(file: Path, path: Path, name: str) -> None:
     try:
         mode = file.stat().st_mode
         with file.open("rb"):
             pass
     except OSError as error:
-        raise ConfigError(f"{where}: {file}: {error.strerror}") from error
-    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{where}: {file} can be read by others; run: chmod 600 {file}")
+        fix = f"; {FIXES[name]}" if isinstance(error, FileNotFoundError) and name in FIXES else ""
+        raise ConfigError(f"{path}: {name}: {file}: {error.strerror}{fix}") from error
+    if name.endswith(SECRETS) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path}: {name}: {file} can be read by others; run: chmod 600 {file}")

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from collector.enrolment import settings as fleet
 from collector.enrolment.authority import ALARM_DAYS, RESERVED, SERVERS, Authority, Certificate, utc_now, write
 from collector.enrolment.bundle import Enrolment, make
-from store.register import Roll, Site, Sites
-from store.tables import ConfigError, convert, read_table
+from store.register import Roll, Site, Sites, read_sites
+from store.tables import ConfigError
 
 SUCCESS: Final = 0
 FAILED: Final = 1
@@ -211,7 +211,7 @@ def _days_left(authority: Authority, name: str, now: datetime) -> float:
 
 def _sites(settings: fleet.FleetSettings) -> Sites:
     path = settings.register_file
-    sites = convert(Sites, read_table(path), path)
+    sites = read_sites(path)
     try:
         Roll(sites)
     except ValueError as error:

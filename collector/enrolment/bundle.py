@@ -43,7 +43,13 @@ def make(settings: FleetSettings, authority: Authority, who: Enrolment, check: C
     text = configuration(settings, who, _jobs(settings, who.site.network, who.values))
     files: dict[str, bytes] = {"agent.toml": text.encode(), "ca.pem": authority.ca_pem}
     if settings.reflector.portal_key_file is not None:
-        files["portal.key"] = _read(settings.reflector.portal_key_file)
+        path = settings.reflector.portal_key_file
+        if not path.exists():
+            raise ConfigError(
+                f"reflector.portal_key_file: {path}: no such file; take the reflector's, or make it for both: "
+                f"(umask 077; openssl rand -hex 24 > {path})"
+            )
+        files["portal.key"] = _read(path)
     if settings.reflector.keys_file is not None:
         files["reflector.key"] = _reflector_key(settings.reflector.keys_file, who.site.agent).encode() + b"\n"
     check(files | {"agent.pem": b"", "agent.key": b""})

@@ -104,6 +104,15 @@ def test_file_that_is_not_there(tmp_path: Path) -> None:
         config.load(tmp_path / "none.toml")
 
 
+def test_named_file_that_is_not_there(tmp_path: Path) -> None:
+    for name, fix in (
+        ("password_file", "write the password into it"),
+        ("ca_file", "the bundle of `wanggan fleet enrol`"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^mqtt\.{name}: .*/none: No such file or directory; {fix}"):
+            config.parse(GOOD.replace("tls = false", f'tls = true\n{name} = "none"'), tmp_path)
+
+
 def test_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_bytes(b"\xff\xfe")

@@ -30,6 +30,10 @@ BAD = {
         GOOD.replace("tls = false", 'tls = false\nuser = "c"\npassword_file = "nowhere"'),
         "mqtt.password_file: ",
     ),
+    "certificates to come": (
+        GOOD.replace("tls = false", 'ca_file = "/nowhere"'),
+        "mqtt.ca_file: /nowhere: No such file or directory; `wanggan fleet init` makes it",
+    ),
     "open page": (GOOD + '[web]\nlisten = "0.0.0.0"\n', "web: everyone who reaches 0.0.0.0 could read the page"),
     "odd address": (GOOD + '[web]\nlisten = "page.example"\n', "web.listen: 'page.example' is no IP address"),
     "limit below 0": (

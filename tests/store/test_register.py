@@ -71,6 +71,14 @@ def test_mistakes_are_told_with_their_path(text: str, message: str, tmp_path: Pa
         read(written(tmp_path, text))
 
 
+def test_a_register_that_is_not_there_is_told_with_what_makes_it(tmp_path: Path) -> None:
+    path = tmp_path / "sites.toml"
+    with pytest.raises(
+        ConfigError, match=rf"^register: {path}: no such file; make it: wanggan fleet import SHEET --out {path}$"
+    ):
+        read(path)
+
+
 def test_neighbours_do_not_overlap(tmp_path: Path) -> None:
     roll = read(written(tmp_path, VENUES + site("east", "2026-01-01", "2026-02-01") + site("west", "2026-02-01")))
     assert len(roll.spans["box-1", "wlan0"]) == 2

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import ssl
 import stat
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -286,16 +288,21 @@ def test_no_agent_has_the_name_of_a_server(name: str, tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("network", ["wifi", "gov"])
-def test_the_shipped_example_enrols(network: str, tmp_path: Path) -> None:
+def test_the_shipped_example_enrols(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`fleet.example.toml` with the example register and the shipped jobs, keys of a reflector included."""
     agent = {"wifi": "box-0007", "gov": "node-01"}[network]
     (tmp_path / "fleet.toml").write_text((ROOT / "deploy/fleet.example.toml").read_text())
     (tmp_path / "sites.toml").write_text((ROOT / "deploy/sites.example.toml").read_text())
     (tmp_path / "jobs").symlink_to(ROOT / "deploy/jobs")
-    (tmp_path / "portal.key").write_text("a key of the portal check\n")
     fleet = Fleet.__new__(Fleet)
     fleet.config = tmp_path / "fleet.toml"
     assert fleet.run("init") == 0
+    assert fleet.run("enrol", agent, "--set", "gateway=192.0.2.1") == 2
+    # The error has the command that makes what is missing.
+    command = re.search(r"portal_key_file: .*: (\(umask 077; .*\))$", capsys.readouterr().err.strip())
+    assert command is not None
+    subprocess.run(["sh", "-c", command[1]], check=True, timeout=10)
+    assert (tmp_path / "portal.key").stat().st_mode & 0o077 == 0
     assert fleet.run("enrol", agent, "--out", str(tmp_path), "--set", "gateway=192.0.2.1") == 0
     settled = bundle.install(tmp_path / f"{agent}.tar", tmp_path / "etc")
     assert settled.targets["gateway"].host == "192.0.2.1"
