@@ -1,6 +1,7 @@
 """One run's laboratory: a broker, a store, a collector and agents, each a process of its own that may be killed."""
 
 import asyncio
+import itertools
 import json
 import random
 import re
@@ -202,8 +203,10 @@ class Lab:
             await group.start()
 
     def number_in(self, seconds: float) -> int:
-        """Number of the record whose slot comes in so many seconds."""
-        return int((time.time() + seconds - self.start_time.timestamp()) * 1000 / self.period_ms)
+        """Number of the first record whose slot comes in so many seconds or later, and that has values."""
+        number = int((time.time() + seconds - self.start_time.timestamp()) * 1000 / self.period_ms)
+        source = Source("agent-000", self.start_time, self.period_ms)
+        return next(n for n in itertools.count(number) if source.record(n).values is not None)
 
     @property
     def period_ms(self) -> int:
