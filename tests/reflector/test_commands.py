@@ -126,7 +126,7 @@ MISTAKES = {
     "open = true\n[limits]\nslots = 4": "limits: unknown field `slots`; known keys: capacity_mbps,",
     "open = true\n[limits]\nper_test_mbps = 2000": "limits.per_test_mbps: more than capacity_mbps",
     "open = true\n[limits]\nduration_s = 60": "limits.duration_s: expected `float` <= 15.0",
-    'keys_file = "none.toml"': "keys_file: {folder}/none.toml: no such file; make it: install -m 600 /dev/null {folder}/",
+    'keys_file = "none.toml"': "keys_file: {folder}/none.toml: no such file; make it: install -m 600 /dev/null ",
     'keys_file = "open.toml"': "keys_file: {folder}/open.toml can be read by others; run: chmod 600 {folder}/open.toml",
     'keys_file = "short.toml"': "keys_file: {folder}/short.toml: [...][0]: expected",
     'portal_key_file = "short.toml"': "portal_key_file: {folder}/short.toml: its first line has under 16 characters",
