@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from collector import config as collector
+from collector.mqtt import KEEPALIVE_S
+from contract.messages import MAX_BYTES
 from perception import config as perception
 from reflector import config as reflector
 from store.settings import InfluxSettings
@@ -78,6 +80,17 @@ def test_nothing_but_tls_is_published(services: dict[str, Any]) -> None:
     mosquitto = (DEPLOY / "mosquitto/mosquitto.conf").read_text()
     assert re.findall(r"^listener .*$", mosquitto, re.MULTILINE) == ["listener 8883"]
     assert re.search(r"^require_certificate true$", mosquitto, re.MULTILINE)
+
+
+def test_the_broker_s_memory_takes_a_hanging_collector_and_stays_below_its_container(services: dict[str, Any]) -> None:
+    """200 agents, four batches of 64 KiB in flight each, sent twice before the broker lets go of the collector."""
+    text = (DEPLOY / "mosquitto/mosquitto.conf").read_text()
+    options = dict(line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    memory = int(options["memory_limit"])
+    assert 2 * (200 * 4 * MAX_BYTES) < memory < int(services["mosquitto"]["mem_limit"].removesuffix("m")) * 2**20 / 1.5
+    assert int(options["max_keepalive"]) <= 2 * KEEPALIVE_S
+    assert int(options["max_packet_size"]) >= MAX_BYTES + 4096
+    assert int(options["max_queued_bytes"]) < memory
 
 
 def test_services_have_no_more_than_they_need(services: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ from contract.messages import MAX_BYTES
 HOST: Final = "127.0.0.1"
 
 _MAX_PACKET_BYTES: Final = 2 * MAX_BYTES
+_MEMORY_BYTES: Final = 256 * 2**20
+"""Above it mosquitto disconnects who publishes: agents send again."""
 _MOSQUITTO_FOLDERS: Final = "/usr/sbin:/usr/local/sbin"
 """Distributions install it where a person's PATH does not look."""
 
@@ -62,6 +64,7 @@ def _mosquitto(program: str, folder: Path, port: int, passwords: Mapping[str, st
         "persistence false",
         "max_queued_messages 10000",
         f"max_packet_size {_MAX_PACKET_BYTES}",
+        f"memory_limit {_MEMORY_BYTES}",
         "log_dest stderr",
         "log_type error",
         "log_type warning",
