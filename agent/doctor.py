@@ -17,6 +17,7 @@ from agent.config import Config, ConfigError, Mqtt
 from agent.publisher import tls
 from agent.sockets import has_address, link
 from agent.timekeeper import default_sources
+from contract.fields import CERT_ALARM_DAYS
 from contract.record import Record
 from contract.values import Portal
 
@@ -162,7 +163,7 @@ def _certificate(file: Path, now: datetime) -> Finding:
     if expires_at is None:
         return Finding("tls", "failed", f"{file}: no certificate", "certificate")
     days = (expires_at - now).days
-    near = days < certificate.ALARM_DAYS
+    near = days < CERT_ALARM_DAYS
     said = f"our certificate is good until {expires_at:%Y-%m-%d} ({days} days)"
     return Finding("tls", "failed" if near else "ok", said, "certificate" if near else None)
 

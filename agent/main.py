@@ -23,6 +23,7 @@ from agent.runner import Runner, Submit
 from agent.timekeeper import Timekeeper, default_sources
 from agent.uplinks import Course, Uplinks
 from agent.wifi.watch import Watch
+from contract.fields import CERT_ALARM_DAYS
 from contract.record import Record
 
 ANSWER_S: Final = 20.0
@@ -150,7 +151,7 @@ def _note_certificate(config: Config, facts: Facts) -> None:
         log.warning("mqtt.cert_file: %s: cannot tell when it expires", config.mqtt.cert_file)
         return
     facts.cert_expires_s = expires_at.timestamp()
-    if (expires_at - datetime.now(UTC)).days < certificate.ALARM_DAYS:
+    if (expires_at - datetime.now(UTC)).days < CERT_ALARM_DAYS:
         log.warning("our certificate expires on %s; enrol this agent again", f"{expires_at:%Y-%m-%d}")
 
 

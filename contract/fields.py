@@ -1,7 +1,7 @@
 """Field types with their bounds and units; a decoder refuses what is outside them."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
@@ -27,6 +27,9 @@ Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 Interface = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._@-]{1,15}$")]
 """A Linux interface name (IFNAMSIZ leaves 15 characters)."""
+
+CERT_ALARM_DAYS: Final = 60
+"""An agent's certificate with fewer days left is a matter for people: enrol it again."""
 
 Text = Annotated[str, Meta(max_length=200)]
 """Free text for people."""

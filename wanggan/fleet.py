@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from collector.enrolment import settings as fleet
-from collector.enrolment.authority import ALARM_DAYS, RESERVED, SERVERS, Authority, Certificate, utc_now, write
+from collector.enrolment.authority import RESERVED, SERVERS, Authority, Certificate, utc_now, write
 from collector.enrolment.bundle import Enrolment, make
+from contract.fields import CERT_ALARM_DAYS
 from store.register import Roll, Site, Sites, read_sites
 from store.tables import ConfigError
 
@@ -42,7 +43,7 @@ def _init(arguments: argparse.Namespace) -> int:
     authority = Authority.create(settings.authority, now)
     hosts = [settings.broker.host, *settings.broker.names]
     for name in ("broker", *SERVERS):
-        if arguments.again or _days_left(authority, name, now) < ALARM_DAYS:
+        if arguments.again or _days_left(authority, name, now) < CERT_ALARM_DAYS:
             is_broker = name == "broker"
             folder = authority.write_server(name, "broker" if is_broker else "server", now, hosts if is_broker else ())
             print(f"{folder}: certificate, key and CA for the {name}", file=sys.stderr)
@@ -194,7 +195,7 @@ def _member(name: str, sites: list[Site], certificates: list[Certificate], now: 
         state = "revoked" if certificates else "not enrolled"
     elif days_left <= 0:
         state = "expired"
-    elif days_left <= ALARM_DAYS:
+    elif days_left <= CERT_ALARM_DAYS:
         state = "expiring"
     elif name in RESERVED:
         state = "server"

@@ -24,7 +24,6 @@ DAYS: Final = 730
 AUTHORITY_DAYS: Final = 7300
 REVOCATIONS_DAYS: Final = 7300
 """Of the list of revoked certificates. A list that ends is a broker that refuses everybody."""
-ALARM_DAYS: Final = 60
 BACK_DATED: Final = timedelta(days=1)
 """A box whose clock is behind believes its certificate."""
 

@@ -74,6 +74,10 @@ TEXTS: Final[dict[str, Text]] = {
     "alarm.dead_letters": Text(
         "死信无法保存，暂不拒收任何记录", "Dead letters cannot be kept, nothing is rejected meanwhile"
     ),
+    "alarm.certificates": Text(
+        "证书不足 60 天，请重新入网（wanggan fleet enrol --renew）",
+        "Certificates end in less than 60 days, enrol again (wanggan fleet enrol --renew)",
+    ),
     "old": Text("旧值", "old"),
     "agents": Text("探针", "Agents"),
     "agents.online": Text("在线", "online"),

@@ -18,6 +18,7 @@ from collector.web.seams import Site, Venues
 from collector.web.sparkline import Slot
 from collector.web.standing import ScoreView, Standing, VerdictView
 from collector.web.wifi import Told, WifiView
+from contract.fields import CERT_ALARM_DAYS
 from contract.messages import Job
 from contract.series import OUTCOME_FIELDS, FieldValue
 from contract.vocabulary import Outcome
@@ -44,6 +45,8 @@ USUAL_PERIOD_S: Final = 60.0
 """Taken for an agent that announced no jobs."""
 GRACE_S: Final = 30.0
 """A record may arrive so long after its slot without being late: run time, batching, one resend."""
+NAMED: Final = 10
+"""Agents that an alarm names; of the others it gives the number."""
 UNANNOUNCED_S: Final = 3600.0
 """Results of no announced job (`once`, an event, a removed job) are shown so long."""
 
@@ -172,7 +175,7 @@ class Overview(Struct, kw_only=True):
     values_at: datetime | None
     """When values were last read from the store; null before the first time."""
     alarms: dict[str, str]
-    """What a person must look at, in words, by name: `register` `store_limit` `dead_letters`."""
+    """What a person must look at, in words, by name: `register` `store_limit` `dead_letters` `certificates`."""
     queue_bytes: int
     records: Records
     agents: Agents
@@ -209,7 +212,7 @@ def build(
         broker=_link(state.broker),
         store=_store_link(state.store, recent),
         values_at=recent.read_at,
-        alarms=dict(state.alarms),
+        alarms=dict(state.alarms) | _certificates(sites),
         queue_bytes=state.queue_bytes,
         records=Records(**{name: state.counters[name] for name in Records.__struct_fields__}),
         agents=count_agents(sites, waiting),
@@ -375,6 +378,21 @@ def _waiting(state: State, sites: list[SiteView]) -> list[Waiting]:
             last = max((at for at in (agent.last_batch_at, agent.status_at) if at), default=None)
             waiting.append(Waiting(agent=name, interfaces=missing, last_message_at=last))
     return waiting
+
+
+def _certificates(sites: list[SiteView]) -> dict[str, str]:
+    """The alarm on certificates that end soon, by the agents' own newest word; empty where none does."""
+    told = {
+        site.agent: days
+        for site in sites
+        for job in site.jobs
+        if job.probe == "agent" and (days := _number(job.values.get("cert_days_left"))) is not None
+    }
+    near = sorted((days, agent) for agent, days in told.items() if days < CERT_ALARM_DAYS)
+    if not near:
+        return {}
+    more = f", + {len(near) - NAMED}" if len(near) > NAMED else ""
+    return {"certificates": ", ".join(f"{agent} {max(int(days), 0)} d" for days, agent in near[:NAMED]) + more}
 
 
 def _link(link: Link) -> LinkView:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import yaml
 
+from contract.fields import CERT_ALARM_DAYS
 from grafana.generator import marks
 from grafana.generator.messages import Words
 from grafana.generator.queries import ALERTS
@@ -71,7 +72,7 @@ GROUPS: Final[dict[str, tuple[Rule, ...]]] = {
             "certificate-agent",
             Words("探针证书将到期", "Agent's certificate near expiry"),
             Words(f"{_AGENT.zh} 的证书还剩 {_VALUE} 天", f"{_AGENT.en}: certificate ends in {_VALUE} days"),
-            "lt", marks.CERT_DAYS, "1h", "upkeep", "warning", "fleet",
+            "lt", CERT_ALARM_DAYS, "1h", "upkeep", "warning", "fleet",
         ),
     ),
     "wanggan-network": (

@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from contract.fields import CERT_ALARM_DAYS
 from grafana.generator import marks
 from grafana.generator.marks import NEUTRAL, Steps
 from grafana.generator.messages import Words
@@ -156,7 +157,7 @@ COLUMNS: Final[dict[str, Column]] = {
     "rss_bytes": Column("内存", "Memory", "bytes", 0),
     "disk_free_bytes": Column("剩余磁盘", "Free disk", "bytes", 1, marks.rising(1e9, 2e8)),
     "temperature_c": Column("温度", "Temperature", "celsius", 0, marks.falling(70, 85)),
-    "cert_days_left": Column("证书剩余", "Certificate", "d", 0, marks.rising(marks.CERT_DAYS, marks.CERT_DAYS / 2)),
+    "cert_days_left": Column("证书剩余", "Certificate", "d", 0, marks.rising(CERT_ALARM_DAYS, CERT_ALARM_DAYS / 2)),
     "degraded": Column("降级", "Degraded", "short", 0, marks.falling(1, 1)),
     # Collector
     "received": Column("收到", "Received", "short", 0),

@@ -18,8 +18,6 @@ TIMEZONE: Final = PROFILES["wifi"].profile.tz
 
 SILENT_S: Final = 900
 """An agent that says nothing for so long is silent: fifteen of its minutes."""
-CERT_DAYS: Final = 60
-"""Left of a certificate of ours, when it is time to make a new one."""
 WEB_CERT_DAYS: Final = 14
 """Left of a web site's: most are renewed by a program a month ahead."""
 OUTBOX_GROWTH: Final = 120

@@ -94,6 +94,7 @@ async def test_every_alarm_is_said_in_both_languages(site: Website, session: aio
         "register": ("The new sites.toml is not taken", "新的 sites.toml 有误"),
         "store_limit": ("its limit is reached", "达到自身上限"),
         "dead_letters": ("Dead letters cannot be kept", "死信无法保存"),
+        "certificates": ("Certificates end in less than 60 days", "证书不足 60 天"),
     }
     for name in alarms:
         site.state.alarm(name, f"<why> {name}")

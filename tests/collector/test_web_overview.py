@@ -12,6 +12,7 @@ from collector.web import recent as recent_module
 from collector.web.overview import Overview, build, contact_of
 from collector.web.page import Pages
 from collector.web.recent import FRESH_S, HOUR_EVERY_S, OLDER_EVERY_S, Recent
+from store.point import Point
 from tests.collector.website import (
     Names,
     Register,
@@ -71,6 +72,26 @@ async def test_newest_row_of_every_job(state: State, register: Register, store: 
     assert (core.values["rtt_p50_ms"], core.values["loss_ratio"], core.values["rtt_max_ms"]) == (12.0, 0.5, None)
     assert [(slot.value, slot.outcome) for slot in core.hour] == [(11.0, "ok"), (12.0, "ok")]
     assert (gateway.state, gateway.slot, gateway.values, gateway.hour) == ("waiting", None, {}, [])
+
+
+async def test_a_certificate_near_its_end_is_an_alarm_by_the_agents_newest_word(
+    state: State, register: Register, store: TroubledStore
+) -> None:
+    def told(agent: str, venue: str, seconds: float, days: float | None) -> Point:
+        return point("agent", agent, venue, target="-", at=ago(seconds), cert_days_left=days)
+
+    assert (await _overview(state, store, register)).alarms == {}
+    await store.write([told("box-1", "library", 120, 12.4), told("box-1", "library", 60, 729.0)])
+    await store.write([told("box-2", "hall", 60, 60.0)])
+    assert (await _overview(state, store, register)).alarms == {}, "renewed, and not fewer than 60"
+    await store.write([told("box-1", "library", 10, 59.9), told("box-2", "hall", 10, -0.5)])
+    state.alarm("store_limit", "full")
+    overview = await _overview(state, store, register)
+    assert overview.alarms == {"store_limit": "full", "certificates": "box-2 0 d, box-1 59 d"}
+    for language, words in (("zh", "证书不足 60 天"), ("en", "Certificates end in less than 60 days")):
+        page = Pages({}, every_s=2).fragment(overview, language).decode()  # type: ignore[arg-type]
+        assert 'id="trouble-certificates"' in page
+        assert words in page
 
 
 async def test_a_failure_keeps_its_reason_and_what_was_measured(
