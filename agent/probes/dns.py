@@ -66,7 +66,7 @@ async def measure(settings: DnsSettings, context: Context) -> Dns:
                 values.rtt_ms = (context.clock.boot() - started_s) * 1000
                 values.rcode = _RCODES[error.code]
                 values.answers = 0
-            failure = _failure(error, settings.random_label)
+            failure = _failure(error, name, settings.random_label)
             if failure is None:
                 return values
             raise failure from error
@@ -86,13 +86,15 @@ async def measure(settings: DnsSettings, context: Context) -> Dns:
     return values
 
 
-def _failure(error: AresError, random_label: bool) -> Failure | None:
+def _failure(error: AresError, name: str, random_label: bool) -> Failure | None:
     """None when NXDOMAIN is what was asked for."""
     match error.code:
         case ares.ARES_ENOTFOUND if random_label:
             return None
-        case ares.ARES_ENOTFOUND | ares.ARES_ENODATA:
-            return Failure("nxdomain", str(error))
+        case ares.ARES_ENOTFOUND:
+            return Failure("nxdomain", name)
+        case ares.ARES_ENODATA:
+            return Failure("nxdomain", f"{name}: no address")
         case _ if error.fault is not None and error.fault.errno != errno.ECONNREFUSED:
             return sockets.failure(error.fault, "asking the resolver")
         case ares.ARES_ETIMEOUT:

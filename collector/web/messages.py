@@ -160,6 +160,7 @@ TEXTS: Final[dict[str, Text]] = {
     "value.ttfb_ms": Text("首字节 {value}", "first byte {value}"),
     "value.status": Text("状态码 {value}", "status {value}"),
     "value.rcode": Text("{value}", "{value}"),
+    "value.start_s": Text("起播 {value}", "start {value}"),
     "value.stall_ratio": Text("卡顿 {value}", "stalled {value}"),
     "value.hop_count": Text("{value} 跳", "{value} hops"),
     "value.pmtu_bytes": Text("路径 MTU {value}", "path MTU {value}"),

@@ -115,11 +115,13 @@ def _row(job: JobView, now: datetime, words: Words) -> dict[str, Any]:
         label = words("spark.range", low=faces.spoken(field, line.low), high=faces.spoken(field, line.high))
     if line.failed:
         label += ", " + words("spark.failed", n=line.failed)
+    beside = faces.beside(job.probe, job.values, words)
     context = (words.name("role", job.role) if job.role != job.target else "", job.provider, job.resolver)
     return {
         "level": JOB_LEVEL[job.state],
         "value": faces.newest(job.probe, job.values, words),
-        "beside": faces.beside(job.probe, job.values, words),
+        # The reason says it in words.
+        "beside": [part for part in beside if (job.reason, part.value) != ("nxdomain", "NXDOMAIN")],
         "reason": words.name("reason", job.reason),
         "context": [part for part in context if part],
         "line": line,

@@ -118,6 +118,8 @@ async def test_name_that_is_missing(port: int) -> None:
     reason, values = await fails(DnsSettings(), context("none.test", port))
     assert (reason, values.rcode, values.answers) == ("nxdomain", "NXDOMAIN", 0)
     assert values.rtt_ms is not None
+    with pytest.raises(Failure, match=r"^nxdomain: none\.test$"):  # reason and rcode say the rest
+        await dns.measure(DnsSettings(), context("none.test", port))
 
 
 async def test_name_without_an_address_of_the_family(port: int) -> None:

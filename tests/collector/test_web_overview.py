@@ -116,6 +116,27 @@ async def test_a_failure_keeps_its_reason_and_what_was_measured(
     assert library.states == {"failed": 1}
 
 
+async def test_what_is_shown_is_said_once_and_by_its_name(
+    state: State, register: Register, store: TroubledStore
+) -> None:
+    await store.write(
+        [
+            point("dns", "box-1", "library", target="page", resolver="r1", at=ago(5), outcome="failed",
+                  reason="nxdomain", detail="www.test", rcode="NXDOMAIN", rtt_ms=3.0),
+            point("dns", "box-1", "library", target="page", resolver="r2", at=ago(5), rcode="NOERROR", rtt_ms=3.0),
+            point("video", "box-1", "library", target="core", at=ago(5), start_s=0.01, stall_ratio=0.0),
+        ]
+    )  # fmt: skip
+    overview = await _overview(state, store, register)
+    english, chinese = (Pages({}, every_s=2).fragment(overview, language).decode() for language in ("en", "zh"))  # type: ignore[arg-type]
+    assert "no such name" in english
+    assert "www.test" in english
+    assert "NXDOMAIN" not in english
+    assert "NOERROR" in english
+    assert "start 0.01\u202fs" in english
+    assert "起播 0.01\u202fs" in chinese
+
+
 async def test_an_old_result_is_stale_after_three_periods(
     state: State, register: Register, store: TroubledStore
 ) -> None:
