@@ -125,7 +125,8 @@ class Admission:
     ) -> None:
         self.limits = limits
         self.draining = False
-        self._keys = keys
+        self.keys = keys
+        """May be replaced at any time: a test that was admitted has a secret of its own."""
         self._nobody = (secrets.token_bytes(32),)
         """Keys of an unknown agent: it costs the same time as a wrong token."""
         self._counts = counts
@@ -148,7 +149,7 @@ class Admission:
     @property
     def open(self) -> bool:
         """Whether no token is asked for."""
-        return self._keys is None
+        return self.keys is None
 
     def admit(self, hello: Hello, nonce: str, source: str) -> Test | Refused:
         """A test with this server's own limits, or why not. `source` is an address."""
@@ -219,7 +220,7 @@ class Admission:
             return Refused(error="draining", detail="the server is about to stop")
         signed = self._is_signed(hello, nonce)
         # A guest behind the same address must not be able to silence an agent that has its key.
-        if self.is_banned(source) and (self._keys is None or not signed):
+        if self.is_banned(source) and (self.keys is None or not signed):
             wait_s = self._failed[source][0] + FAILED_S - self._now()
             return Refused(error="no_slot", detail="too many bad hellos from this address", retry_after_s=wait_s)
         if not signed:
@@ -249,9 +250,9 @@ class Admission:
 
     def _is_signed(self, hello: Hello, nonce: str) -> bool:
         """Every key is tried, whatever the first one says."""
-        if self._keys is None:
+        if self.keys is None:
             return True
-        keys = self._keys.get(hello.agent, self._nobody)
+        keys = self.keys.get(hello.agent, self._nobody)
         return sum(is_signed(key, nonce, hello) for key in keys) > 0
 
     def _refused(self, error: Refusal, detail: str, retry_after_s: float | None = None) -> Refused:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from reflector import config as configuration
 from reflector.admission import Admission
-from reflector.config import Config
+from reflector.config import Config, ConfigError
 from reflector.connections import Connections
 from reflector.counts import Counts
 from reflector.load import Load
@@ -52,6 +52,7 @@ async def run(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reflector.take_keys)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(server.run(), name=name) for name, server in reflector.servers.items()]
         tasks.append(group.create_task(reflector.load.run(), name="load"))
@@ -66,6 +67,7 @@ class Reflector:
     """Everything that serves, and what it shares."""
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         self.counts = Counts()
         self.load = Load()
         limits = config.admission_limits()
@@ -108,6 +110,17 @@ class Reflector:
         self._throughput.http_port = self._web.port or None
         services: dict[str, int | None] = {server: self.servers[server].port for server in self.servers}
         self._reporter.services = services | {"NDT7": self._web.port if self._ndt7 else None}
+
+    def take_keys(self) -> None:
+        """Read the agents' keys again; of a file that cannot be used none is taken. Tests that run go on."""
+        try:
+            self.admission.keys = configuration.keys(self._config)
+        except ConfigError as error:
+            print(f"reflector: keys not taken, the old ones hold: {error}", file=sys.stderr, flush=True)
+        else:
+            known = self.admission.keys
+            taken = "no token asked for" if known is None else f"{len(known)} agents"
+            print(f"reflector: keys read again: {taken}", file=sys.stderr, flush=True)
 
     async def drain(self) -> None:
         """Refuse new tests; return when none runs any more, or after :data:`DRAIN_S`."""

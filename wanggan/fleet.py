@@ -73,7 +73,8 @@ def _enrol(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     write(out, data, keep_owner=False)
     if settings.reflector.keys_file is not None:
-        print(f"{settings.reflector.keys_file}: restart the reflector, it takes new keys at start", file=sys.stderr)
+        fix = "the reflector takes them at: systemctl reload wanggan-reflector (a container: restart it)"
+        print(f"{settings.reflector.keys_file}: {fix}", file=sys.stderr)
     print(f"on the box, as root: wanggan agent install {out.name} --start", file=sys.stderr)
     print(json.dumps({"agent": site.agent, "bundle": str(out)}) if arguments.json else out)
     return SUCCESS

@@ -70,6 +70,44 @@ async def test_told_to_stop_it_lets_end_what_runs_and_refuses_what_is_new(tmp_pa
         assert len(reflector.errors.read_text().splitlines()) == 1
 
 
+async def test_told_to_it_reads_its_keys_again_and_what_runs_goes_on(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+
+    def write(text: str) -> None:
+        keys.write_text(text)
+        keys.chmod(0o600)
+
+    async def told(reflector: inside.Inside, words: str) -> None:
+        reflector.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while words not in reflector.errors.read_text():
+                await asyncio.sleep(0.01)
+
+    old, new = "a key of lib-01 once", "a key of lib-01 now."
+    write(f'lib-01 = ["{old}"]\n')
+    with inside.running(tmp_path, 'keys_file = "keys.toml"\n[limits]\npause_s = 0\n') as reflector:
+        async with Peer(reflector.tcp) as control, Peer(reflector.tcp) as data:
+            admitted = await control.admitted(key=old.encode(), duration_s=1.5)
+            write(f'lib-01 = ["{new}"]\nlib-02 = ["{new}"]\n')
+            await told(reflector, "keys read again: 2 agents")
+            await data.join(admitted)
+            await control.say(Start(start=True))
+            flow = asyncio.ensure_future(data.download())
+            assert (await control.hear(Report)).sent_bytes == await flow, "a test that was admitted before"
+        for text, words in (("lib-01 = [", "not TOML"), ('lib-01 = ["short"]\n', "of length >= 16")):
+            write(text)
+            await told(reflector, words)
+            assert (
+                reflector.errors.read_text()
+                .splitlines()[-1]
+                .startswith(f"reflector: keys not taken, the old ones hold: keys_file: {keys}: ")
+            )
+        async with Peer(reflector.tcp) as late:
+            assert (await late.refused(key=old.encode())).error == "bad_token"
+        async with Peer(reflector.tcp) as control:
+            await control.admitted(agent="lib-02", key=new.encode())
+
+
 async def test_stamp_may_have_its_registered_port_too(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
