@@ -102,7 +102,7 @@ def beside(probe: str, values: Mapping[str, FieldValue], words: Words) -> list[P
 
 
 def _worded(field: str, value: FieldValue, words: Words) -> str:
-    said = spoken(field, value)
+    said = words.name("stage", value) if field == "failed_stage" and isinstance(value, str) else spoken(field, value)
     key = f"value.{field}"
     return words(key, value=said) if value is not None and key in TEXTS else said
 

@@ -37,9 +37,9 @@ TEXTS: Final[dict[str, Text]] = {
     "reports": Text("最新网络感知周报", "Newest weekly report"),
     "no_venues": Text("还没有已登记的场所。", "No venue is registered yet."),
     "simulated": Text(
-        "仿真数据：本页的场所和数值均由程序生成，没有一项是实测结果",
-        "Simulated data: venues and values on this page are made up by a program, none of them was measured",
+        "仿真数据：均由程序生成，没有一项是实测结果", "Simulated data: made up by a program, nothing was measured"
     ),
+    "simulated.title": Text("仿真", "simulated"),
     "version": Text("版本", "version"),
     "times_in": Text("时间为您所在时区", "Times are in your time zone"),
     "times_utc": Text("时间为 UTC", "Times are in UTC"),
@@ -168,7 +168,7 @@ TEXTS: Final[dict[str, Text]] = {
     "value.ssid": Text("{value}", "{value}"),
     "value.ap_count": Text("{value} 个热点", "{value} APs"),
     "value.co_channel_count": Text("同信道 {value}", "{value} co-channel"),
-    "value.failed_stage": Text("止于 {value}", "stopped at {value}"),
+    "value.failed_stage": Text("止于{value}", "stopped at {value}"),
     "value.dhcp_ms": Text("DHCP {value}", "DHCP {value}"),
     "value.roam_ms": Text("漫游 {value}", "roam {value}"),
     "value.reason_code": Text("原因码 {value}", "reason {value}"),

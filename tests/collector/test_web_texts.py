@@ -124,4 +124,5 @@ def test_what_was_not_measured_is_a_dash_and_never_zero() -> None:
 
 def test_words_are_said_in_the_readers_language() -> None:
     assert newest("portal", {"state": "portal"}, ZH).text == "需认证"
+    assert [part.text for part in beside("wifi_join", {"failed_stage": "assoc"}, ZH)] == ["止于关联"]
     assert newest("throughput", {"down_mbps": 9.5}, EN).text == f"↓ 9.50{THIN}Mbps"
