@@ -17,6 +17,8 @@ SCAN_EVERY_S: Final = 1800.0
 """An active scan keeps the radio from serving anybody: not more often."""
 FRESH_S: Final = 60.0
 """How long ago a network may have been heard; the kernel forgets it sooner unless somebody holds it."""
+SUPPLICANT_S: Final = 25.0
+"""A supplicant says when its scan is done: one that is slow is no scan that hangs."""
 
 
 class WifiScanSettings(Settings, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -71,7 +73,7 @@ async def _scan(context: Context) -> list[Bss]:
     began_s = context.clock.boot()
     if context.watch is not None and await context.watch.attached(0):
         try:
-            ended = await context.watch.scan(iw.SCAN_S)
+            ended = await context.watch.scan(SUPPLICANT_S)
         except Unheard as error:
             raise Failure("internal", str(error)) from error
         if ended == "busy":

@@ -135,6 +135,11 @@ async def test_a_hanging_scan_leaves_the_kernel_s_results(iw: FakeIw, monkeypatc
     assert flags == ["method_fallback"]
 
 
+def test_a_hanging_scan_holds_the_others_hardly_longer_than_a_slow_one() -> None:
+    slowest_s = 13.0
+    assert slowest_s + 1 < iw_module.SCAN_S < 1.25 * slowest_s
+
+
 @pytest.mark.parametrize("old", ["", text("ath9k", "scan")])
 async def test_a_hanging_scan_that_left_nothing_new(iw: FakeIw, monkeypatch: pytest.MonkeyPatch, old: str) -> None:
     monkeypatch.setattr(iw_module, "SCAN_S", 0.3)
@@ -210,7 +215,7 @@ async def test_the_supplicant_scans_and_tells_when_it_is_done(iw: FakeIw, tmp_pa
 async def test_the_supplicant_does_not_scan(
     iw: FakeIw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str, plays: list[Event], why: str
 ) -> None:
-    monkeypatch.setattr(iw_module, "SCAN_S", 0.3)
+    monkeypatch.setattr(wifi_scan, "SUPPLICANT_S", 0.3)
     iw.is_driver("ath9k")
     async with watching(tmp_path) as (fake, watch):
         fake.replies["SCAN TYPE=ONLY"] = reply
