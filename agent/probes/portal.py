@@ -153,5 +153,5 @@ def _failure(state: State, telling: Check) -> Failure:
 
 
 PROBE: Final = Probe(
-    settings=PortalSettings, measure=measure, timeout_s=15.0, needs=frozenset({"host", "key", "interface"})
+    settings=PortalSettings, measure=measure, timeout_s=25.0, needs=frozenset({"host", "key", "interface"})
 )

@@ -81,7 +81,7 @@ def context(key_file: str, port: int) -> Context:
         interface="lo",
         clock=SystemClock(),
         facts=Facts(),
-        timeout_s=15.0,
+        timeout_s=25.0,
         target=Target(role="core", host="127.0.0.1", port=port, key_file=key_file),
     )
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent import portal_check
+from agent.probes import portal
 from perception import profiles
 from perception.scoring import iqb
 from store.tables import ConfigError
@@ -166,6 +168,13 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="one of gov-node-2026, wifi-observe-2026, wifi-public-2026"):
         profiles.named("wifi")
+
+
+@pytest.mark.parametrize("name", ["gov-node-2026", "wifi-observe-2026", "wifi-public-2026"])
+def test_a_portal_can_be_seen_to_be_too_slow(name: str) -> None:
+    """A question that ended before the limit would leave a rule that never fires."""
+    assert profiles.named(name).verdict.portal_ms + 1000 < portal_check.CHECK_S * 1000
+    assert portal.PROBE.timeout_s > 2 * portal_check.CHECK_S, "our own question, then the others at once"
 
 
 def test_busy_hours_by_type_day_and_minute() -> None:
