@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -20,6 +22,7 @@ from simulator.truth import truth
 from simulator.world import World
 
 CORES = os.cpu_count() or 1
+_BROKER = re.compile(r"mqtt://(?:[^/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?/?")
 
 
 def main(argv: list[str]) -> int:
@@ -32,6 +35,8 @@ def main(argv: list[str]) -> int:
     start = found.start or (now if end is None else end - timedelta(days=1 if live else 14))
     if end is not None and end <= start:
         parser.error("--to: must be after --from")
+    if found.passwords is not None and not found.passwords.is_dir():
+        parser.error(f"--passwords: {found.passwords}: no such folder; it holds a file AGENT.password for each agent")
     start_ms = _ms(start)
     end_ms = _ms(end) if end else _ms(start + timedelta(days=3650))
     known_end = end or start + timedelta(days=14)
@@ -40,15 +45,19 @@ def main(argv: list[str]) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         script = faults.load(found.faults, place, start) if found.faults else []
-    except faults.ScriptError as error:
+        settings = None if live or found.out.endswith(".jsonl") else output.read_store_settings(Path(found.out))
+    except (faults.ScriptError, output.OutputError) as error:
         console.print(f"wanggan simulate: {error}", markup=False)
         return 2
+    void = sum(fault.end_minute * 60_000 <= start_ms or fault.start_minute * 60_000 >= end_ms for fault in script)
+    if void:
+        console.print(f"{void} of {len(script)} faults do nothing: they lie before --from or after --to")
     world = World(place, script)
     try:
         _beside(found, world, start_ms, _ms(known_end))
         if live:
             return asyncio.run(run_fleet(_place(found), world, start_ms, end_ms, found.speed, console))
-        _generate(found, world, start_ms, end_ms, console)
+        _generate(found, settings, world, start_ms, end_ms, console)
     except (OSError, output.OutputError) as error:
         console.print(f"wanggan simulate: {error}", markup=False)
         return 1
@@ -64,7 +73,10 @@ def _beside(found: argparse.Namespace, world: World, start_ms: int, end_ms: int)
     output.write_lines(found.truth or stem.with_name(f"{stem.name}.truth.jsonl"), rows)
 
 
-def _generate(found: argparse.Namespace, world: World, start_ms: int, end_ms: int, console: Console) -> None:
+def _generate(
+    found: argparse.Namespace, settings: Any, world: World, start_ms: int, end_ms: int, console: Console
+) -> None:
+    """Into the store of `settings`, or without them into a file."""
     began_s, total = time.monotonic(), 0
     with _progress(console) as progress:
         days = (end_ms - start_ms) / 86_400_000
@@ -76,10 +88,9 @@ def _generate(found: argparse.Namespace, world: World, start_ms: int, end_ms: in
             rate = total / max(time.monotonic() - began_s, 1e-3)
             progress.update(task, advance=records, description=f"simulating {rate:,.0f} records/s")
 
-        if found.out.endswith(".jsonl"):
+        if settings is None:
             output.to_file(Path(found.out), world, start_ms, end_ms, told)
         else:
-            settings = output.read_store_settings(Path(found.out))
             output.to_store(settings, world, start_ms, end_ms, told, workers=found.workers)
     took_s = time.monotonic() - began_s
     console.print(f"{total:,} simulated records in {took_s:.1f} s ({total / took_s:,.0f}/s)")
@@ -104,9 +115,7 @@ def _progress(console: Console) -> Progress:
 
 def _place(found: argparse.Namespace) -> Place:
     parts = urlsplit(found.out)
-    if not parts.hostname:
-        raise output.OutputError(f"{found.out}: expected mqtt://HOST[:PORT]")
-    return Place(parts.hostname, parts.port or 1883, found.passwords)
+    return Place(str(parts.hostname), parts.port or 1883, found.passwords)
 
 
 def _ms(at: datetime) -> int:
@@ -127,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--faults", type=Path, metavar="FILE", help="fault script (TOML)")
     add("--seed", type=int, default=1, metavar="N", help="(%(default)s)")
     add("--speed", type=_speed, default=1.0, metavar="X", help="live: times real time (%(default)g)")
-    add("--out", required=True, metavar="OUT", help="FILE.jsonl, a collector's CONFIG, or mqtt://HOST[:PORT]")
+    add(
+        "--out", type=_out, required=True, metavar="OUT", help="FILE.jsonl, a collector's CONFIG, or mqtt://HOST[:PORT]"
+    )
     add("--register", type=Path, metavar="FILE", help="where the site register goes (beside the data)")
     add("--truth", type=Path, metavar="FILE", help="where the truth goes (beside the data)")
     add("--upgrade", type=when, metavar="T", help="when a tenth of the venues is renewed (the middle)")
@@ -140,6 +151,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
     return int(text)
+
+
+def _out(text: str) -> str:
+    if "://" in text:
+        broker = _BROKER.fullmatch(text)
+        if broker is None or not 0 < int(broker[1] or 1883) < 65536:
+            raise argparse.ArgumentTypeError(f"{text!r}: a broker is written mqtt://HOST[:PORT]")
+    elif not text.endswith(".jsonl") and not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text!r}: no such configuration; a file for records ends in .jsonl")
+    return text
 
 
 def _speed(text: str) -> float:

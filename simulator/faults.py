@@ -50,7 +50,7 @@ SEGMENTS: Final = ("radio", "join", "dhcp", "portal", "dns", "lan", "uplink", "i
 """From the user outwards."""
 
 _KEYS: Final = ("kind", "venue", "start", "length", "strength", "target")
-_LENGTH: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?")
+_LENGTH: Final = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,7})m)?")
 
 
 class ScriptError(ValueError):
@@ -119,7 +119,7 @@ def _faults(row: dict[str, Any], place: int, district: District, start: datetime
     if mistakes:
         raise ScriptError("\n".join(mistakes))
     kind = row["kind"]
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ScriptError(f"kind: no such fault {kind!r}; one of {', '.join(KINDS)}")
     if "target" in row and kind != "target_down":
         raise ScriptError("target: only target_down has one; remove it")
@@ -143,12 +143,13 @@ def _venues(named: Any, kind: str, district: District) -> list[str]:
     if named == "*":
         return [slug for slug, has in wifi.items() if has or not only_wifi]
     names = named if isinstance(named, list) else [named]
+    if not names:
+        raise ScriptError("venue: an empty list; name a venue, or write venue = '*' for all")
     for slug in names:
-        if slug not in wifi:
+        if not isinstance(slug, str) or slug not in wifi:
             close = difflib.get_close_matches(str(slug), wifi, n=1)
-            raise ScriptError(
-                f"venue: no such venue {slug!r}; " + (f"did you mean {close[0]}?" if close else "'*': all")
-            )
+            fix = f"did you mean {close[0]}?" if close else "the site register names them; venue = '*' means all"
+            raise ScriptError(f"venue: no such venue {slug!r}; {fix}")
         if only_wifi and not wifi[slug]:
             raise ScriptError(f"venue: {slug} is a government node without Wi-Fi; {kind} needs a Wi-Fi venue")
     return list(names)
@@ -162,7 +163,9 @@ def _minute(value: Any, start: datetime) -> int:
             raise ScriptError("start: a time without an offset; write like 2026-11-20T09:00:00+08:00, or '+26h'")
         at = value
     else:
-        raise ScriptError(f"start: {value!r} is no time; write like 2026-11-20T09:00:00+08:00, or '+26h' after --from")
+        raise ScriptError(
+            f"start: {str(value)!r} is no time; write like 2026-11-20T09:00:00+08:00, or '+26h' after --from"
+        )
     seconds = at.astimezone(UTC).timestamp()
     if seconds % 60:
         raise ScriptError("start: faults begin on whole minutes; leave the seconds at 00")

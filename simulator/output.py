@@ -50,13 +50,17 @@ def blocks(start_ms: int, end_ms: int, length_ms: int) -> Iterator[tuple[int, in
 
 
 def to_file(path: Path, world: World, start_ms: int, end_ms: int, told: Told) -> None:
-    """:raises OSError: when it cannot be written."""
+    """Records as agents send them, each behind the name of its agent, which in a batch stands once for all.
+
+    :raises OSError: when it cannot be written.
+    """
     agents = [VirtualAgent(world, box) for box in world.district.boxes]
     with path.open("wb") as file:
         for begin, stop in blocks(start_ms, end_ms, BLOCK_MS):
             for agent in agents:
                 records = agent.records(begin, stop)
-                file.write(b"".join(encode(record) + b"\n" for record in records))
+                named = b'{"agent":"%s",' % agent.box.agent.encode()
+                file.write(b"".join(named + encode(record)[1:] + b"\n" for record in records))
                 told(len(records))
 
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import sqlite3
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,11 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         sums.append(tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
     assert sums[0] == sums[1]
     assert sums[0][0] != sums[2][0]
+    agents = set()
     for line in (tmp_path / "a.jsonl").read_bytes().splitlines():
         decode_record(line)
+        agents.add(json.loads(line)["agent"])
+    assert agents == {site["agent"] for site in tomllib.loads((tmp_path / "a.sites.toml").read_text())["sites"]}
 
 
 def test_the_store_holds_what_the_file_holds(tmp_path: Path) -> None:
@@ -76,9 +80,50 @@ def test_mistakes_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert simulate("--faults", str(script), "--out", str(tmp_path / "x.jsonl")) == 2
     assert "faults[0].venue: missing" in capsys.readouterr().err
     assert not (tmp_path / "x.jsonl").exists()
-    assert simulate("--out", str(tmp_path / "none.toml")) == 1
     with pytest.raises(SystemExit):
         simulate("--speed", "0", "--out", "x.jsonl")
+    with pytest.raises(SystemExit):
+        simulate("--passwords", str(tmp_path / "none"), "--out", "mqtt://broker")
+    assert "none: no such folder; it holds a file AGENT.password for each agent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "fix"),
+    [
+        ("none.toml", "'none.toml': no such configuration; a file for records ends in .jsonl"),
+        ("mqtts://broker", "a broker is written mqtt://HOST[:PORT]"),
+        ("mqtt://", "a broker is written mqtt://HOST[:PORT]"),
+        ("mqtt://broker:0", "a broker is written mqtt://HOST[:PORT]"),
+        ("mqtt://broker:99999", "a broker is written mqtt://HOST[:PORT]"),
+        ("mqtt://user@broker", "a broker is written mqtt://HOST[:PORT]"),
+    ],
+)
+def test_a_wrong_out_is_told_before_anything_is_written(
+    out: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        simulate("--out", out)
+    assert ended.value.code == 2
+    assert fix in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_configuration_without_a_store_is_told_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "collector.toml").write_text("[web]\n")
+    assert simulate("--out", str(tmp_path / "collector.toml")) == 2
+    assert "store: missing; add a [store] table" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["collector.toml"]
+
+
+def test_faults_outside_the_window_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "faults.toml"
+    fault = '[[faults]]\nkind = "dns_slow"\nvenue = "sim-changshou-library"\nlength = "1h"\n'
+    script.write_text(f'{fault}start = "+1h"\n{fault}start = "+2h"\n{fault}start = 2025-11-18T00:00:00Z\n')
+    assert simulate("--faults", str(script), "--out", str(tmp_path / "x.jsonl")) == 0
+    assert "2 of 3 faults do nothing: they lie before --from or after --to" in capsys.readouterr().err
 
 
 @pytest.mark.timeout(200)
