@@ -74,6 +74,7 @@ def _once(arguments: argparse.Namespace) -> int:
         server=arguments.server,
         interface=arguments.interface,
         provider=arguments.provider,
+        agent=arguments.agent,
         key_file=arguments.key_file,
         settings=arguments.set,
     )
@@ -89,7 +90,7 @@ def _once(arguments: argparse.Namespace) -> int:
             print(f"  {_fallback(plan, record.values)}")
         for name, value in (_plain(record)["values"] or {}).items():
             if value is not None:
-                print(f"  {name} {value}")
+                print(f"  {name} {value if isinstance(value, str) else json.dumps(_short(value), ensure_ascii=False)}")
     return OK if record.outcome == "ok" else FAILED
 
 
@@ -195,6 +196,18 @@ def _fallback(plan: once.Plan, values: Latency) -> str:
     return f"this host permits no ICMP socket: measured by {values.method} instead; set net.ipv4.ping_group_range"
 
 
+def _short(value: Any) -> Any:
+    """For people: six digits that count; with --json it has all."""
+    match value:
+        case float():
+            return float(f"{value:.6g}")
+        case list():
+            return [_short(one) for one in value]
+        case dict():
+            return {name: _short(one) for name, one in value.items()}
+    return value
+
+
 def _probe(text: str) -> str:
     if text not in PROBES:
         known = ", ".join(sorted(PROBES))
@@ -223,7 +236,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--server", metavar="HOST[:PORT]", help="a reflector; for web: a host; for dns: ask this resolver")
     one.add_argument("--provider", metavar="P", help="of throughput: who serves the test")
-    one.add_argument("--key-file", metavar="FILE", help="this agent's key for the reflector")
+    one.add_argument(
+        "--key-file", metavar="FILE", help="this agent's key for the reflector; for portal: its portal key"
+    )
+    one.add_argument("--agent", metavar="NAME", help="whose key that is (default: that of the configuration)")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the probe")
     one.add_argument("--interface", metavar="IF", help="interface to measure (default: that of the route)")
     one.add_argument("--config", type=Path, metavar="FILE", help=f"(default: {DEFAULT_CONFIG} where it exists)")

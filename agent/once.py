@@ -5,9 +5,12 @@ import re
 import socket
 import tomllib
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from agent import config
 from agent.clock import SystemClock
@@ -20,6 +23,7 @@ from agent.runner import Runner
 from agent.uplinks import Uplinks, UplinkSettings
 from agent.wifi import wireless
 from agent.wifi.watch import Watch, Wifi
+from contract.fields import AgentId
 from contract.record import NO_TARGET, Record
 
 _PERIOD_S: Final = 86_400.0
@@ -50,6 +54,8 @@ class Wish(NamedTuple):
     """Where to send packets: a reflector, the page's server, or for dns the resolver."""
     interface: str | None = None
     provider: str | None = None
+    agent: str | None = None
+    """Who measures: the name that the reflector knows the key by."""
     key_file: str | None = None
     """Of the reflector."""
     settings: Sequence[str] = ()
@@ -101,6 +107,8 @@ def plan(probe: str, settled: Config | None, wish: Wish) -> Plan:
     if wish.target in targets:
         row["target"] = wish.target
     elif ("host" in needs or "url" in needs) and (wish.target or wish.server or "target" not in row):
+        if PROBES[probe].heavy and not (wish.target or wish.server or row.get("provider") == "ookla"):
+            raise ConfigError(f"{probe} needs a server that is yours to load; give one: --server HOST[:PORT]")
         name, made = _target(probe, wish)
         targets[name] = made
         row["target"] = name
@@ -116,7 +124,8 @@ def plan(probe: str, settled: Config | None, wish: Wish) -> Plan:
     wifi = settled.wifi if settled else Wifi()
     job = config.make_job(row, f"once {probe}", targets, resolvers)
     config.check_lead(job, wifi, f"once {probe}")
-    return Plan(settled.agent if settled else "once", job, targets, resolvers, settled.uplinks if settled else {}, wifi)
+    agent = _agent(wish, settled, tokens=PROBES[probe].heavy and wish.key_file is not None)
+    return Plan(agent, job, targets, resolvers, settled.uplinks if settled else {}, wifi)
 
 
 def _check_words(probe: str, row: dict[str, Any], targets: dict[str, Target], resolvers: dict[str, NameServer]) -> None:
@@ -131,6 +140,17 @@ def _check_words(probe: str, row: dict[str, Any], targets: dict[str, Target], re
         raise ConfigError(
             f"no resolver is called {row['resolver']!r}; give the one to ask by address: --server ADDRESS"
         )
+
+
+def _agent(wish: Wish, settled: Config | None, *, tokens: bool) -> str:
+    """:raises ConfigError: where a token must name an agent and none is known."""
+    name = wish.agent or (settled.agent if settled else None)
+    if name is None and tokens:
+        raise ConfigError("--key-file is the key of one agent; say of which, as the reflector names it: --agent NAME")
+    try:
+        return msgspec.convert(name or "once", AgentId)
+    except msgspec.ValidationError:
+        raise ConfigError(f"--agent {name!r}: write 3 to 32 of a-z, 0-9 and -") from None
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -186,7 +206,10 @@ def _server(text: str) -> NameServer:
 def _host_and_port(text: str) -> tuple[str, int | None]:
     """``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address."""
     if text.count(":") > 1 and not text.startswith("["):
-        return text, None
+        try:
+            return str(IPv6Address(text)), None
+        except ValueError:
+            raise ConfigError(f"{text!r}: write HOST, HOST:PORT or [IPv6]:PORT") from None
     parts = urlsplit(f"//{text}")
     return parts.hostname or text, _port_of(f"//{text}")
 

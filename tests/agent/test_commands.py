@@ -23,6 +23,7 @@ from contract.codec import decode_record
 from contract.record import Record
 from contract.values import Agent as Health
 from tests.agent.collector import collector, free_port, mosquitto
+from tests.agent.reflector import reflector
 
 AGENT = [sys.executable, "-m", "agent"]
 BAD = Path(__file__).parent / "data/bad"
@@ -145,6 +146,54 @@ def test_once_takes_a_job_of_the_configuration(tmp_path: Path) -> None:
     done = call("once", "latency", "--config", write_config(tmp_path, 1, 2), "--target", "core", "--json")
     record = json.loads(done.stdout)
     assert (record["target"], record["values"]["sent"], record["values"]["interval_ms"]) == ("core", 5, 20.0)
+
+
+async def test_once_signs_with_the_key_of_the_agent_that_is_named(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("right\n")
+    key.chmod(0o600)
+    async with reflector(keys={"lib-01": (b"right",)}) as (_, port):
+        words = ("once", "video", "--server", f"127.0.0.1:{port}", "--key-file", str(key), "--set", "duration_s=4")
+        said = [await call_beside(*words, "--agent", name, "--json") for name in ("lib-01", "lib-02")]
+    ended = [json.loads(out) for _, out, _ in said]
+    assert [(record["outcome"], record["reason"]) for record in ended] == [("ok", None), ("invalid", "no_permission")]
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (("throughput",), "throughput needs a server that is yours to load; give one: --server HOST[:PORT]"),
+        (("video",), "video needs a server that is yours to load; give one: --server HOST[:PORT]"),
+        (("throughput", "--provider", "iperf3"), "give one: --server HOST[:PORT]"),
+        (
+            ("video", "--server", "127.0.0.1", "--key-file", "k"),
+            "say of which, as the reflector names it: --agent NAME",
+        ),
+        (("latency", "--agent", "Lib 1"), "--agent 'Lib 1': write 3 to 32 of a-z, 0-9 and -"),
+        (("latency", "--server", "127.0.0.1:8862:1"), "'127.0.0.1:8862:1': write HOST, HOST:PORT or [IPv6]:PORT"),
+    ],
+)
+def test_once_names_what_the_command_line_lacks(
+    words: tuple[str, ...],
+    fix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = tmp_path / "k"
+    key.write_text("right\n")
+    key.chmod(0o600)
+    assert exit_code("once", *words) == 2
+    assert fix in capsys.readouterr().err
+
+
+def test_once_tells_people_numbers_in_six_digits() -> None:
+    done = call("once", "path", "--server", "127.0.0.1")
+    (hops,) = re.findall(r"^  hops (.*)$", done.stdout, re.MULTILINE)
+    (hop,) = json.loads(hops)
+    assert len(str(hop["rtt_ms"]).replace(".", "").lstrip("0")) <= 6
+    assert "  pmtu_blackhole false\n" in done.stdout
 
 
 def test_once_takes_a_probes_settings() -> None:
