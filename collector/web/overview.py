@@ -201,7 +201,8 @@ def build(
     for site, tracks in _with_tracks(venues.sites(now), recent.tracks):
         by_venue[site.venue].append(_site(site, tracks, state, now))
     cards = [_venue(slug, sites, venues, standing) for slug, sites in by_venue.items()]
-    cards.sort(key=lambda card: (LEVELS.index(card.level), card.silent == 0, card.slug))
+    # A gateway that never answers pings is a failing job all the year; what a verdict blames comes before it.
+    cards.sort(key=lambda card: (LEVELS.index(card.level), card.silent == 0, not _blamed(card.verdicts), card.slug))
     sites = [site for card in cards for site in card.sites]
     waiting = _waiting(state, sites)
     return Overview(
@@ -354,18 +355,24 @@ def _venue(slug: str, sites: list[SiteView], venues: Venues, standing: Standing 
     for site in sites:
         for job in site.jobs:
             states[job.state] += 1
+    verdicts = standing.verdicts.get(slug, []) if standing else []
+    level = level_of(states, (site.contact for site in sites))
     return VenueView(
         slug=slug,
         name=Name(venue.name.zh, venue.name.en) if venue else Name(slug, slug),
         type=venue.type if venue else None,
-        level=level_of(states, (site.contact for site in sites)),
+        level="caution" if level == "ok" and _blamed(verdicts) else level,
         networks=sorted({site.network for site in sites}),
         states=dict(states),
         silent=sum(site.contact == "silent" for site in sites),
         scores=standing.scores.get(slug, []) if standing else [],
-        verdicts=standing.verdicts.get(slug, []) if standing else [],
+        verdicts=verdicts,
         sites=sorted(sites, key=lambda site: (site.agent, site.interface)),
     )
+
+
+def _blamed(verdicts: Iterable[VerdictView]) -> bool:
+    return any(verdict.segment != "none" for verdict in verdicts)
 
 
 def _waiting(state: State, sites: list[SiteView]) -> list[Waiting]:

@@ -8,6 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from collector.state import AgentState, State
+from collector.web.overview import build
+from collector.web.recent import Recent
 from collector.web.standing import DayScore, Standing, trend
 from contract.series import SCORE, VERDICT
 from store.point import Point
@@ -20,6 +23,8 @@ from tests.collector.website import (
     Venue,
     Website,
     free_port,
+    heard,
+    now,
     open_store,
 )
 
@@ -151,6 +156,32 @@ async def test_on_the_page_and_in_the_api(store: TroubledStore, tmp_path: Path) 
                 assert (await session.get(path)).status == 404
     finally:
         await site.stop()
+
+
+async def test_whom_a_verdict_blames_comes_first_and_is_not_called_fine(store: TroubledStore) -> None:
+    said = {"annex": "none", "library": "uplink", "museum": "none"}
+    register = Register(
+        [Venue(slug, Names(slug, slug), "library") for slug in said],
+        [Site(f"box-{slug}", "wlan0", slug, "wifi") for slug in said],
+    )
+    await store.write(
+        [
+            Point(VERDICT.key, (slug, "wifi"), verdict(1).time_ns, verdict(1, segment=s).fields)
+            for slug, s in said.items()
+        ]
+    )
+    standing = await seen(store)
+    state = State(started_at=now())
+    state.agents |= {f"box-{slug}": heard() for slug in said}
+
+    def levels(standing: Standing | None) -> list[tuple[str, str]]:
+        venues = build(state, Recent(store), register, now(), "0.1.0", standing=standing).venues
+        return [(venue.slug, venue.level) for venue in venues]
+
+    assert levels(None) == [("annex", "ok"), ("library", "ok"), ("museum", "ok")]
+    assert levels(standing) == [("library", "caution"), ("annex", "ok"), ("museum", "ok")]
+    state.agents |= {"box-museum": AgentState()}
+    assert levels(standing) == [("museum", "bad"), ("library", "caution"), ("annex", "ok")]
 
 
 def test_a_trend_has_gaps_and_dots() -> None:

@@ -45,6 +45,7 @@ def _judged(overview: dict[str, Any]) -> None:
     # Two faults of the script have been there for two hours or more, whenever it starts.
     for slug, segment in (("sim-taopu-node", "lan"), ("sim-changshou-library", "uplink")):
         assert [verdict["segment"] for verdict in found[slug]["verdicts"]] == [segment]
+        assert found[slug]["level"] != "ok"
     assert sum(len(venue["verdicts"]) for venue in found.values()) == VENUES
     scores = [score for venue in found.values() for score in venue["scores"]]
     assert len(scores) == VENUES
