@@ -14,7 +14,7 @@ from rich.console import Console
 
 from simulator import district
 from wanggan import broker, network, watch
-from wanggan.plan import COLLECTOR, PAST_DONE, collector_configuration, perception_configuration
+from wanggan.plan import COLLECTOR, collector_configuration, perception_configuration
 from wanggan.processes import Child, program
 from wanggan.up import HOST, Options, Tree, UpError, healthy, listens, overview, start_perception
 
@@ -150,9 +150,11 @@ async def _fill(tree: Tree, simulate: list[str]) -> None:
     child = Child("agent", program(*simulate), tree.logs, tree.mark)
     try:
         async with asyncio.timeout(FILL_S):
-            await tree.output(child)
+            code = await tree.ended(child)
     except TimeoutError:
         raise UpError(f"the simulation was not over within {FILL_S:g} s (log: {child.log})") from None
+    if code != 0:
+        raise UpError(f"the simulation failed{child.last_words()} (log: {child.log})")
 
 
 def _greet(console: Console, options: Options, state: Path, tree: Tree) -> None:
@@ -171,7 +173,7 @@ async def _past(tree: Tree, files: Files, times: Times) -> None:
         "--to", times.hour.isoformat(), "--upgrade", times.upgrade.isoformat(),
     ]  # fmt: skip
     child = Child("history", command, tree.logs, tree.mark)
-    if PAST_DONE in (await tree.output(child)).decode():
+    if await tree.ended(child) == 0:
         tree.say(f"{DAYS} days of hours, scores and verdicts are there")
     else:
         tree.say(f"the {DAYS} days before could not be computed{child.last_words()} (log: {child.log})")

@@ -35,7 +35,6 @@ from store.interface import Block, Row, Store
 from store.point import Point
 from store.register import Roll
 from store.settings import open_store
-from wanggan.plan import PAST_DONE
 
 HOUR_MS: Final = 3_600_000
 SPARE: Final = 5.0
@@ -199,7 +198,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ProgressFile(settings.state).write(
         Progress(next_hour_ns=plan.end_ms * 10**6 // HOUR_NS * HOUR_NS, reconciled=today.isoformat())
     )
-    print(PAST_DONE)
     return 0
 
 

@@ -25,8 +25,6 @@ PER_TEST_MBPS: Final = 200
 NO_LIMIT: Final = 10**12
 """Data costs nothing on this machine."""
 LOOPBACK: Final = "lo"
-PAST_DONE: Final = "the past is there"
-"""What `wanggan.history` says in the end."""
 
 PUBLIC_SITES: Final = {"gov-cn": "www.gov.cn", "baidu": "www.baidu.com"}
 """Public targets by name: asked only where they can be reached."""

@@ -47,7 +47,7 @@ class Child:
         loop = asyncio.get_running_loop()
         while not self._stopping:
             started_s = loop.time()
-            code = await self._run()
+            code = await self.run()
             if self._stopping:
                 return
             if loop.time() - started_s >= SETTLED_S:
@@ -90,7 +90,8 @@ class Child:
             return f": {said[-1][:200]}" if said else ""
         return ""
 
-    async def _run(self) -> int:
+    async def run(self) -> int:
+        """Run it once; its exit code."""
         with self._open_log() as log:
             self._process = await self._start(log, log)
         return await self._process.wait()

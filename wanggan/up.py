@@ -162,6 +162,12 @@ class Tree:
         self._children[child.name] = child
         return await child.output()
 
+    async def ended(self, child: Child) -> int:
+        """Run a child that ends by itself; its exit code. What it says goes to its log, so that no process of its own
+        can hold a pipe of ours open."""
+        self._children[child.name] = child
+        return await child.run()
+
     async def ready(self, name: str, check: Callable[[], Awaitable[bool]]) -> None:
         """:raises UpError: when the child did not become ready, or died again and again, with its last words."""
         child = self._children[name]

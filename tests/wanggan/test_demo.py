@@ -1,5 +1,6 @@
 """`wanggan up --demo`: a district on the page, and never taken for a real one."""
 
+import signal
 import sqlite3
 import urllib.request
 from pathlib import Path
@@ -34,3 +35,20 @@ def _full(overview: dict) -> dict | None:
     jobs = [job for venue in overview["venues"] for site in venue["sites"] for job in site["jobs"]]
     online = overview["agents"]["online"]
     return overview if len(jobs) > 600 and online > 40 else None
+
+
+def test_a_stop_while_the_past_is_computed_is_a_clean_one(tmp_path: Path) -> None:
+    with running(tmp_path / "state", "--demo", greeted=False) as up:
+        until(lambda: up.said("Live page") or up.process.poll() is not None, 180, "the start")
+        # Its helpers are what could hold something of ours open.
+        until(lambda: up.child("multiprocessing.spawn"), 30, "the past")
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(10) == 0
+    assert up.lines[-1] == "stopping"
+
+
+def test_a_simulation_that_fails_ends_it_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "state/demo/truth.jsonl").mkdir(parents=True)
+    with running(tmp_path / "state", "--demo", greeted=False) as up:
+        assert up.process.wait(60) == 1
+        until(lambda: up.said("the simulation failed: wanggan simulate: [Errno 21] Is a directory"), 5, "the reason")

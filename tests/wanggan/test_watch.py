@@ -6,8 +6,11 @@ from typing import Any
 from wanggan.watch import changes, watch
 
 
-def overview(*jobs: dict[str, Any], broker: str | None = None, store: str | None = None) -> dict[str, Any]:
+def overview(
+    *jobs: dict[str, Any], broker: str | None = None, store: str | None = None, simulated: bool = False
+) -> dict[str, Any]:
     return {
+        "simulated": simulated,
         "broker": {"up": broker is None, "reason": broker},
         "store": {"up": store is None, "reason": store},
         "venues": [{"sites": [{"jobs": list(jobs)}]}],
@@ -61,3 +64,11 @@ async def test_links_are_said_too() -> None:
 def test_a_job_without_news_is_said() -> None:
     before = {"dns system-1": "ok"}
     assert list(changes(before, {"dns system-1": "no new result"})) == ["dns system-1: no new result"]
+
+
+async def test_of_a_simulated_district_only_links_are_said() -> None:
+    assert await lines_of(
+        overview(job("failed", "all_lost"), job("waiting", target="core"), simulated=True),
+        overview(job("ok"), job("ok", target="core"), simulated=True),
+        overview(job("failed", "timeout"), broker="connection refused", simulated=True),
+    ) == ["all 2 measurements have their first result", "broker: down, connection refused"]
