@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -185,6 +186,7 @@ def _fresh(state: Path) -> Path:
     for old in state.glob("wanggan.db*"):
         old.unlink()
     (state / "perception" / "progress.json").unlink(missing_ok=True)
+    shutil.rmtree(state / "reports", ignore_errors=True)
     generated = state / "config"
     generated.mkdir(mode=0o700, exist_ok=True)
     return generated

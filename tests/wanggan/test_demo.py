@@ -9,11 +9,15 @@ from tests.wanggan.running import get, running, until
 
 
 def test_the_demo_is_full_alive_and_marked_as_simulated(tmp_path: Path) -> None:
+    reports = tmp_path / "state/demo/reports"
+    reports.mkdir(parents=True)
+    (reports / "2020-W01.en.html").write_text("of an earlier demonstration")
     with running(tmp_path / "state", "--demo", greeted=False) as up:
         until(lambda: up.said("Live page") or up.process.poll() is not None, 180, "the start")
         assert up.said("SIMULATED"), "\n".join(up.lines)
         overview = until(lambda: _full(get(up.url + "api/overview")), 30, "the picture")
         assert overview["simulated"] is True
+        assert "2020-W01.en.html" not in overview["reports"]
         assert len(overview["venues"]) == 52
         assert all("仿真" in venue["name"]["zh"] for venue in overview["venues"])
         assert {venue["level"] for venue in overview["venues"]} >= {"bad", "ok"}
