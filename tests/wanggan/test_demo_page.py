@@ -15,6 +15,12 @@ VENUES = 52
 SIMULATED = {"zh": "仿真", "en": "simulated"}
 SIZES = {"desk": (1366, 900), "phone": (375, 780)}
 CHINESE = re.compile("[\u4e00-\u9fff]")
+ON_TOP = """sentence => {
+    const {left, top, width, height} = sentence.getBoundingClientRect();
+    return [...Array(99).keys()].every(n =>
+        sentence.contains(document.elementFromPoint(left + (n + 1) / 100 * width, top + height / 2)));
+}"""
+"""Nothing of the cards that pass below it is seen through."""
 
 
 @pytest.mark.long
@@ -97,9 +103,10 @@ async def _told_everywhere(page: Page, language: str, height: int) -> None:
     """The sentence stays in sight, however far down one reads."""
     sentence = page.locator("#simulated")
     await expect(sentence).to_contain_text({"zh": "仿真数据", "en": "Simulated data"}[language])
-    for share in (0, 0.5, 1):
+    for share in (0, 0.1, 0.101, 0.5, 0.502, 1):
         await page.evaluate("share => scrollTo(0, share * document.documentElement.scrollHeight)", share)
         await expect(sentence).to_be_in_viewport(ratio=1)
+        assert await sentence.evaluate(ON_TOP)
         box = await sentence.bounding_box()
         assert box is not None
         assert box["height"] < height / 8
