@@ -10,6 +10,7 @@ from tests.servers import influxd, victoria_metrics
 __all__ = ["influxd", "victoria_metrics"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers a file's tests stay together, for they share servers. Those of the laboratory run one behind
     the other: what it measures with runs before everybody else, and two of it at once would leave no core to the
