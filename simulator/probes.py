@@ -559,7 +559,8 @@ _JOIN_REASONS: Final = (
 
 
 def portal(run: Run) -> Result:
-    """Whether somebody stands in the way; the boxes are on the allow-list, so usually nobody does."""
+    """Whether somebody stands in the way; usually nobody does. Every state but `open` is a failure, as the
+    agent makes it, with its values."""
     state = run.state
     fixed, varying, loss = _way(state, "core")
     trip = 2 * (np.asarray(fixed) + varying * run.stream.exponential(run.numbers, 130))
@@ -573,20 +574,27 @@ def portal(run: Run) -> Result:
             reason[n] = link
             values.append(None)
         elif link == "dhcp_failed":
+            reason[n] = link
             values.append(Portal(state="no_ip"))
         elif dns_slow > 2000:
+            reason[n] = "dns_failed"
             values.append(Portal(state="no_dns"))
         elif caught and slow > 10_000:
-            values.append(Portal(state="limited", detect_ms=5000.0))
+            reason[n] = "timeout"
+            values.append(Portal(state="limited"))
         elif caught:
+            reason[n] = "portal"
             values.append(
                 Portal(state="portal", detect_ms=ms, portal_ms=slow, portal_host="portal.example.net", http_status=302)
             )
         elif lost > 0.9:
+            reason[n] = "timeout"
             values.append(Portal(state="no_internet"))
         elif hijack > 0.6:
+            reason[n] = "dns_hijacked"
             values.append(Portal(state="dns_hijack", detect_ms=ms))
         elif state.exit_loss[n] > 0.9:
+            reason[n] = "portal"
             values.append(Portal(state="walled", detect_ms=ms, http_status=204))
         else:
             values.append(Portal(state="open", detect_ms=ms, http_status=204))

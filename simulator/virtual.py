@@ -236,7 +236,8 @@ class VirtualAgent:
                     slot=at,
                     started_at=at,
                     duration_s=0.0,
-                    outcome="ok",
+                    outcome="ok" if roam else "failed",
+                    reason=None if roam else "no_link",
                     values=values,
                 )
             )

@@ -212,6 +212,8 @@ class _Groups:
         if metric in _LOSSES:
             all_lost = np.array([word == "all_lost" for word in raw.words])[raw.reason]
             counts = counts | (all_lost & (self._outcome == _FAILED) & self._chosen)
+        if metric == "portal_ms":  # a portal in the way is a failure, and the only one that has a page
+            counts = counts | (self._outcome == _FAILED)
         if metric in RATES.get(probe, ()):
             value = np.where(self._outcome == _FAILED, 0.0, value)
             counts = counts | (self._outcome == _FAILED)

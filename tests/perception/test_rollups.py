@@ -121,6 +121,8 @@ def counted(probe: str, metric: str, rows: list[dict[str, Any]]) -> tuple[list[f
     failed = [r for r in rows if r["outcome"] == "failed"]
     if metric.startswith("loss"):
         return ok + [r[metric] for r in failed if r["reason"] == "all_lost" and r.get(metric) is not None], 0
+    if metric == "portal_ms":
+        return ok + [float(r[metric]) for r in failed if r.get(metric) is not None], 0
     if probe == "throughput" and metric in ("down_mbps", "up_mbps", "down_p10_mbps", "up_p10_mbps"):
         return ok + [0.0] * len(failed), 0
     times = {"latency": "rtt_", "dns": "rtt_", "web": "ttfb total", "video": "start", "wifi_join": "online"}
@@ -194,6 +196,8 @@ def test_states_stages_and_kinds_are_counted() -> None:
     assert one("portal", [{"state": "open"}, {"state": "open"}, caught])["reasons"] == (
         "portal.open=2,portal.portal=1,portal=1"
     )
+    row = one("portal", [{"state": "open"}, caught | {"portal_ms": 9000.0}])
+    assert (row["portal_ms_n"], row["portal_ms_max"]) == (1, 9000.0)
     stage = {"outcome": "failed", "reason": "dhcp_failed", "failed_stage": "dhcp"}
     assert one("wifi_join", [stage, {}])["reasons"] == "dhcp_failed=1,stage.dhcp=1"
     assert one("wifi_event", [{"kind": "roam"}])["reasons"] == "event.roam=1"

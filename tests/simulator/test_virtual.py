@@ -97,6 +97,24 @@ def test_an_outcome_has_its_values() -> None:
             assert record.values is not None
 
 
+def test_a_portal_state_but_open_and_a_disconnect_are_failures_as_the_agents_are() -> None:
+    strong = [
+        [fault("portal_stuck", 0.3)], [fault("portal_stuck", 1.0)], [fault("dhcp_exhaustion", 1.0)],
+        [fault("dns_slow", 1.0)], [fault("dns_hijack", 1.0)], [fault("upstream_outage", 1.0)],
+        [fault("uplink_outage", 1.0)], [fault("weak_signal", 0.5, first=0, last=24)],
+    ]  # fmt: skip
+    found = [record for script in strong for record in records(hours=24, script=script)]
+    states = {(r.values.state, r.outcome, r.reason) for r in found if r.probe == "portal" and r.values is not None}
+    assert states == {
+        ("open", "ok", None), ("portal", "failed", "portal"), ("limited", "failed", "timeout"),
+        ("no_ip", "failed", "dhcp_failed"), ("no_dns", "failed", "dns_failed"),
+        ("dns_hijack", "failed", "dns_hijacked"), ("walled", "failed", "portal"),
+        ("no_internet", "failed", "timeout"),
+    }  # fmt: skip
+    events = {(r.values.kind, r.outcome, r.reason) for r in found if r.probe == "wifi_event" and r.values is not None}
+    assert events == {("roam", "ok", None), ("disconnect", "failed", "no_link")}
+
+
 def test_figures_of_a_train_belong_together() -> None:
     for record in records(script=[fault("lan_fault", 0.7)]):
         if record.probe == "latency" and record.outcome == "ok":
