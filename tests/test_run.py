@@ -11,6 +11,7 @@ RUN = Path(__file__).with_name("run.sh")
 PYTEST = Path(sys.executable).with_name("pytest")
 GROUPS = """
 import pytest
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
@@ -57,3 +58,24 @@ def test_second_look(tmp_path: Path, failures: list[int], code: int, runs: list[
     said_code, said_runs, text = _run(tmp_path, failures)
     assert (said_code, said_runs) == (code, runs)
     assert ("SECOND LOOK" in text) == (max(runs) > 1)
+
+
+TOGETHER = """
+import os, pathlib, pytest, time
+@pytest.mark.parametrize("number", range(6))
+def test_together(number):
+    time.sleep(0.1)
+    with pathlib.Path("workers-{name}").open("a") as file:
+        print(os.environ["PYTEST_XDIST_WORKER"], file=file)
+"""
+
+
+def test_groups_stay_together(tmp_path: Path) -> None:
+    """xdist and pytest of some versions forget them, without a word."""
+    for name in ("one", "two"):
+        (tmp_path / f"test_{name}.py").write_text(TOGETHER.format(name=name))
+    assert _run(tmp_path, [])[0] == 0
+    for name in ("one", "two"):
+        workers = (tmp_path / f"workers-{name}").read_text().split()
+        assert len(workers) == 6
+        assert len(set(workers)) == 1
