@@ -169,7 +169,7 @@ def test_without_a_key_it_may_not(link: tuple[Namespace, Namespace], tmp_path: P
     key.chmod(0o600)
     with reflector(there, tmp_path, 'keys_file = "keys.toml"\n[limits]\npause_s = 0\n'):
         refused = here.once(*WORDS)
-        let_in = here.once(*WORDS, "--key-file", str(key), "--set", "max_bytes=1000000")
+        let_in = here.once(*WORDS, "--key-file", str(key), "--agent", "once", "--set", "max_bytes=1000000")
     assert (refused["outcome"], refused["reason"]) == ("invalid", "no_permission")
     assert (let_in["outcome"], let_in["detail"]) == ("ok", None)
 

@@ -6,6 +6,8 @@ import io
 import json
 import sqlite3
 import tomllib
+from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from contract.codec import decode_record
 from simulator import district
 from simulator.commands import main
 from simulator.faults import Fault
-from simulator.fleet import Counts, Place, run_fleet
+from simulator.fleet import Counts, LiveAgent, Place, run_fleet
+from simulator.virtual import VirtualAgent
 from simulator.world import World
 from store import register
 from store.sqlite import SqliteStore
@@ -124,6 +127,18 @@ def test_faults_outside_the_window_are_told(tmp_path: Path, capsys: pytest.Captu
     script.write_text(f'{fault}start = "+1h"\n{fault}start = "+2h"\n{fault}start = 2025-11-18T00:00:00Z\n')
     assert simulate("--faults", str(script), "--out", str(tmp_path / "x.jsonl")) == 0
     assert "2 of 3 faults do nothing: they lie before --from or after --to" in capsys.readouterr().err
+
+
+async def test_a_test_that_starts_long_after_its_slot_holds_nobody_up() -> None:
+    world = World(district.build(3, 2, 2, 0))
+    start_ms, end_ms = 1_790_000_000_000, 1_790_000_000_000 + 26 * HOUR_MS
+    for box in world.district.boxes:
+        agent = VirtualAgent(world, box)
+        live = list(LiveAgent(Place("127.0.0.1", 1), agent, world, Counts())._records(start_ms, end_ms))
+        over_ms = [done_ms for done_ms, _ in live]
+        assert over_ms == sorted(over_ms)
+        assert max(r.started_at - r.slot for _, r in live) > timedelta(minutes=10)
+        assert Counter(r.slot for _, r in live) == Counter(r.slot for r in agent.records(start_ms, end_ms))
 
 
 @pytest.mark.timeout(200)
