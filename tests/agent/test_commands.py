@@ -148,6 +148,7 @@ def test_once_takes_a_job_of_the_configuration(tmp_path: Path) -> None:
     assert (record["target"], record["values"]["sent"], record["values"]["interval_ms"]) == ("core", 5, 20.0)
 
 
+@pytest.mark.laboratory
 async def test_once_signs_with_the_key_of_the_agent_that_is_named(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("right\n")

@@ -242,6 +242,7 @@ async def test_the_server_s_own_deadline(test: str, then: bytes, monkeypatch: py
         writer.transport.abort()
 
 
+@pytest.mark.laboratory
 async def test_a_download_leaves_room_for_others() -> None:
     """A reader as fast as the server: everything else is still answered; and a rate is kept where one is set."""
     loop = asyncio.get_running_loop()
