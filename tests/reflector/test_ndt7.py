@@ -114,6 +114,7 @@ async def status_of(site: Site, test: str, **options: Any) -> int:
     return caught.value.status
 
 
+@pytest.mark.laboratory
 async def test_messages_grow_and_say_what_was_sent() -> None:
     sizes: list[int] = []
     measured: list[dict[str, Any]] = []
