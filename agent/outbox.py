@@ -45,6 +45,7 @@ from contract import messages
 from contract.codec import PayloadError, decode_batch, decode_record, encode
 from contract.messages import BatchId
 from contract.record import Record
+from contract.vocabulary import CLASS_OF, CLASSES
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +59,6 @@ MAX_RESTING: Final = 1_000
 SLOW_START_S: Final = 10.0
 """A start waits this long for the disk, then goes on without."""
 DAY_S: Final = 86_400.0
-
-CLASSES: Final = ("context", "light", "heavy", "rare")
-"""Eviction classes, the first to go first. Never by outcome: that would bias every ratio."""
-
-CLASS_OF: Final = {
-    "agent": 0, "wifi_scan": 0, "wifi_link": 0, "path": 0,
-    "latency": 1, "dns": 1, "web": 1, "video": 1,
-    "throughput": 2,
-    "wifi_join": 3, "wifi_event": 3, "portal": 3,
-}  # fmt: skip
 
 P = ParamSpec("P")
 T = TypeVar("T")

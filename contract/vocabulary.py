@@ -51,3 +51,14 @@ Later = Literal[
 
 Role = Literal["gateway", "core", "internet", "service"]
 """What a job's target stands for on the path: the first hop, the reflector, the internet, what users go to."""
+
+CLASSES: Final = ("context", "light", "heavy", "rare")
+"""Eviction classes of a full outbox, the first to go first. Never by outcome: that would bias every ratio."""
+
+CLASS_OF: Final = {
+    "agent": 0, "wifi_scan": 0, "wifi_link": 0, "path": 0,
+    "latency": 1, "dns": 1, "web": 1, "video": 1,
+    "throughput": 2,
+    "wifi_join": 3, "wifi_event": 3, "portal": 3,
+}  # fmt: skip
+"""The place in :data:`CLASSES` of every probe's records."""

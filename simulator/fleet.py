@@ -1,7 +1,8 @@
 """The virtual district live: each agent its own MQTT client with an outbox in memory, in real time or faster.
 
 What an agent sent is kept until the collector says `stored` or `rejected`; `later` waits a minute, silence 30 s. At
-most four batches are in flight. An agent that a fault takes off the network keeps its records and sends them later.
+most four batches are in flight. An agent that a fault takes off the network keeps its records and sends them later;
+past `Limits.keep` records it loses some, and its `agent` records tell of them (:mod:`simulator.outbox`).
 """
 
 import asyncio
@@ -9,7 +10,6 @@ import heapq
 import itertools
 import random
 import time
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +27,13 @@ from contract import topics
 from contract.codec import PayloadError, decode_ack, encode
 from contract.messages import MAX_RECORDS, Batch, BatchId, Job, Status
 from contract.record import Record
+from contract.values import Agent
 from contract.vocabulary import Flag
+from simulator.outbox import KEEP, Outbox
 from simulator.virtual import VirtualAgent
 from simulator.world import World
 
 IN_FLIGHT: Final = 4
-SILENCE_S: Final = 30.0
 LATER_S: Final = 60.0
 OLD_S: Final = 10.0
 """A record that waited longer is `replayed`."""
@@ -42,6 +43,10 @@ TICK_S: Final = 5.0
 HOUR_MS: Final = 3_600_000
 AHEAD_MS: Final = 40 * 60_000
 """So much earlier than its slot a test may start: 5 % of half a day."""
+BEHIND_MS: Final = 900_000
+"""Of simulated time. Who is so far behind it makes up a past: its full outbox waits instead of losing records."""
+SAY_S: Final = 60.0
+"""The same trouble is told at most so often."""
 CONNECTS_PER_S: Final = 200
 VERSION: Final = "simulated"
 
@@ -54,12 +59,23 @@ class Place(Struct, frozen=True):
     passwords: Path | None = None
 
 
+class Limits(Struct, frozen=True):
+    """What an agent keeps to."""
+
+    keep: int = KEEP
+    """Records that it holds, at most."""
+    silence_s: float = 30.0
+    """A batch without an answer is sent again."""
+
+
 class Counts(Struct):
     """Of the whole fleet, in records; `connected` in agents."""
 
     made: int = 0
     stored: int = 0
     rejected: int = 0
+    dropped: int = 0
+    """By full outboxes."""
     later: int = 0
     again: int = 0
     """Batches that were sent more than once."""
@@ -67,12 +83,14 @@ class Counts(Struct):
 
     @property
     def waiting(self) -> int:
-        return self.made - self.stored - self.rejected
+        return self.made - self.stored - self.rejected - self.dropped
 
 
 class _Sent(Struct):
     payload: bytes
     records: int
+    since_s: float
+    """When its oldest record came."""
     again_s: float
     """When to send it again, if nothing was heard."""
 
@@ -88,16 +106,53 @@ class Pace:
         pace_s = self._began_s + (at_ms - self._start_ms) / 1000 / self._speed - time.monotonic()
         return max(pace_s, at_ms / 1000 - time.time())
 
+    def behind_ms(self, at_ms: float) -> float:
+        """How far `at_ms` is past, in simulated time."""
+        return -self.wait_s(at_ms) * 1000 * self._speed
+
+
+class Trouble:
+    """Says that agents cannot connect: at once, then at most once a minute, and when all can again."""
+
+    def __init__(self, place: Place, agents: int, counts: Counts, console: Console) -> None:
+        self._place, self._agents, self._counts, self._console = place, agents, counts, console
+        self._failing: set[str] = set()
+        self._told, self._told_s = False, -SAY_S
+
+    def failed(self, agent: str, error: Exception) -> None:
+        self._failing.add(agent)
+        if time.monotonic() >= self._told_s + SAY_S:
+            self._told, self._told_s = True, time.monotonic()
+            why = str(error.__cause__ or error) or type(error).__name__
+            self._say(f"cannot connect ({why}), trying again; {self._counts.waiting:,} records wait")
+
+    def over(self, agent: str) -> None:
+        """It is connected, or has no wish to be."""
+        self._failing.discard(agent)
+        if self._told and not self._failing:
+            self._told = False
+            self._say("nobody fails to connect any more")
+
+    def _say(self, what: str) -> None:
+        host, port, counts = self._place.host, self._place.port, self._counts
+        dropped = f", {counts.dropped:,} records lost to full outboxes" if counts.dropped else ""
+        self._console.print(
+            f"{host}:{port}: {what}; {counts.connected} of {self._agents} agents are connected{dropped}", markup=False
+        )
+
 
 class LiveAgent:
     """One virtual agent and its connection."""
 
-    def __init__(self, place: Place, agent: VirtualAgent, world: World, counts: Counts) -> None:
-        self._place, self._agent, self._counts = place, agent, counts
+    def __init__(
+        self, place: Place, agent: VirtualAgent, world: World, counts: Counts, trouble: Trouble, limits: Limits
+    ) -> None:
+        self._place, self._agent, self._limits = place, agent, limits
+        self._counts, self._trouble = counts, trouble
         self.name = agent.box.agent
         self._faults = world.faults_at(agent.box.venue.slug)
         self._outbox, self._boot = uuid4(), uuid4()
-        self._waiting: deque[tuple[float, Record]] = deque()
+        self._waiting = Outbox()
         self._sent: dict[int, _Sent] = {}
         self._next = 1
         self._session = 0
@@ -116,8 +171,9 @@ class LiveAgent:
                 while (wait_s := pace.wait_s(done_ms)) > 0:
                     await asyncio.sleep(min(wait_s, TICK_S))
                     self._flush()
-                self._waiting.append((time.monotonic(), record))
-                self._counts.made += 1
+                while self._full and pace.behind_ms(done_ms) > BEHIND_MS:
+                    await self._hear()
+                self._take(record)
                 if len(self._waiting) >= MAX_RECORDS:
                     self._flush()
                     while len(self._waiting) >= 20 * MAX_RECORDS and self._client is not None:
@@ -131,6 +187,40 @@ class LiveAgent:
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
+
+    @property
+    def _held(self) -> int:
+        return len(self._waiting) + sum(sent.records for sent in self._sent.values())
+
+    @property
+    def _full(self) -> bool:
+        return len(self._waiting) > 0 and self._held >= self._limits.keep
+
+    def _take(self, record: Record) -> None:
+        """A new record; without a place for it another one goes."""
+        now_s = time.monotonic()
+        if isinstance(record.values, Agent):
+            self._tell(record.values, now_s)
+        while self._full:
+            self._waiting.drop()
+            self._counts.dropped += 1
+        self._waiting.keep(record, now_s)
+        self._counts.made += 1
+
+    def _tell(self, health: Agent, now_s: float) -> None:
+        """What the outbox is like, as an agent's health has it."""
+        oldest = self._waiting.oldest
+        since_s = [sent.since_s for sent in self._sent.values()] + ([oldest.since_s] if oldest else [])
+        health.outbox_records = self._held
+        health.outbox_oldest_s = now_s - min(since_s) if since_s else None
+        dropped = self._waiting.dropped
+        health.outbox_dropped = sum(dropped)
+        (
+            health.outbox_dropped_context,
+            health.outbox_dropped_light,
+            health.outbox_dropped_heavy,
+            health.outbox_dropped_rare,
+        ) = dropped
 
     async def _hear(self) -> None:
         self._heard.clear()
@@ -174,6 +264,7 @@ class LiveAgent:
         while True:
             end_ms = self._away_until_ms(pace)
             if end_ms is not None:
+                self._trouble.over(self.name)
                 await asyncio.sleep(min(max(pace.wait_s(end_ms), 0.05), TICK_S))
             elif await self._connected(pace):
                 wait_s = 1.0
@@ -206,6 +297,7 @@ class LiveAgent:
                 )
             self._client = client
             self._counts.connected += 1
+            self._trouble.over(self.name)
             for sent in self._sent.values():
                 sent.again_s = 0.0
             self._flush()
@@ -216,7 +308,8 @@ class LiveAgent:
                 except TimeoutError:
                     self._flush()
             return True
-        except (MQTTError, OSError, TimeoutError):
+        except (MQTTError, OSError, TimeoutError) as error:
+            self._trouble.failed(self.name, error)
             return False
         finally:
             if self._client is not None:
@@ -269,8 +362,10 @@ class LiveAgent:
 
     def _batch(self, number: int, now_s: float) -> _Sent:
         records: list[Record] = []
+        oldest_s = now_s
         while self._waiting and len(records) < MAX_RECORDS - 10:
-            since_s, record = self._waiting.popleft()
+            _, since_s, record = self._waiting.take()
+            oldest_s = min(oldest_s, since_s)
             if now_s - since_s > OLD_S and "replayed" not in record.flags:
                 late: Flag = "replayed"
                 record.flags = [*record.flags, late]
@@ -285,10 +380,10 @@ class LiveAgent:
             records=records,
         )
         payload = encode(batch)
-        return _Sent(payload, len(records), 0.0)
+        return _Sent(payload, len(records), oldest_s, 0.0)
 
     def _publish(self, client: AsyncClient, number: int, sent: _Sent, now_s: float) -> None:
-        sent.again_s = now_s + SILENCE_S
+        sent.again_s = now_s + self._limits.silence_s
         client.publish_nowait(
             topics.up(self.name, "records"),
             sent.payload,
@@ -315,11 +410,20 @@ class LiveAgent:
 
 
 async def run_fleet(
-    place: Place, world: World, start_ms: int, end_ms: int, speed: float, console: Console, counts: Counts | None = None
+    place: Place,
+    world: World,
+    start_ms: int,
+    end_ms: int,
+    speed: float,
+    console: Console,
+    counts: Counts | None = None,
+    limits: Limits | None = None,
 ) -> int:
-    """Every agent of the district until the window is over; 0 when everything was answered."""
-    counts = counts or Counts()
-    agents = [LiveAgent(place, VirtualAgent(world, box), world, counts) for box in world.district.boxes]
+    """Every agent of the district until the window is over; 0 when every record was answered, 1 when not or lost."""
+    counts, limits = counts or Counts(), limits or Limits()
+    boxes = world.district.boxes
+    trouble = Trouble(place, len(boxes), counts, console)
+    agents = [LiveAgent(place, VirtualAgent(world, box), world, counts, trouble, limits) for box in boxes]
     pace = Pace(start_ms, speed)
     show = asyncio.create_task(_show(counts, len(agents), console), name="progress")
     try:
@@ -331,9 +435,9 @@ async def run_fleet(
         show.cancel()
     console.print(
         f"{counts.made:,} simulated records: {counts.stored:,} stored, {counts.rejected:,} rejected, "
-        f"{counts.waiting:,} not answered; {counts.again} batches sent again"
+        f"{counts.dropped:,} lost to full outboxes, {counts.waiting:,} not answered; {counts.again} batches sent again"
     )
-    return 1 if counts.waiting else 0
+    return 1 if counts.waiting or counts.dropped else 0
 
 
 async def _show(counts: Counts, agents: int, console: Console) -> None:

@@ -19,11 +19,12 @@ import pytest
 
 from agent.config import OutboxLimits
 from agent.facts import Facts
-from agent.outbox import CLASS_OF, CLASSES, NUMBERS, RING_RECORDS, Batch, Entry, Outbox
+from agent.outbox import NUMBERS, RING_RECORDS, Batch, Entry, Outbox
 from agent.outbox_file import MIB, Now
 from contract.codec import decode_batch
 from contract.messages import BatchId
 from contract.values import VALUES
+from contract.vocabulary import CLASS_OF, CLASSES
 from tests.agent.durable import START, numbers, record, until
 from tests.fakes import FakeClock
 

@@ -17,7 +17,7 @@ from contract.codec import decode_record
 from simulator import district
 from simulator.commands import main
 from simulator.faults import Fault
-from simulator.fleet import Counts, LiveAgent, Place, run_fleet
+from simulator.fleet import Counts, Limits, LiveAgent, Place, Trouble, run_fleet
 from simulator.virtual import VirtualAgent
 from simulator.world import World
 from store import register
@@ -132,9 +132,11 @@ def test_faults_outside_the_window_are_told(tmp_path: Path, capsys: pytest.Captu
 async def test_a_test_that_starts_long_after_its_slot_holds_nobody_up() -> None:
     world = World(district.build(3, 2, 2, 0))
     start_ms, end_ms = 1_790_000_000_000, 1_790_000_000_000 + 26 * HOUR_MS
+    place, counts = Place("127.0.0.1", 1), Counts()
+    trouble = Trouble(place, 2, counts, Console(file=io.StringIO()))
     for box in world.district.boxes:
         agent = VirtualAgent(world, box)
-        live = list(LiveAgent(Place("127.0.0.1", 1), agent, world, Counts())._records(start_ms, end_ms))
+        live = list(LiveAgent(place, agent, world, counts, trouble, Limits())._records(start_ms, end_ms))
         over_ms = [done_ms for done_ms, _ in live]
         assert over_ms == sorted(over_ms)
         assert max(r.started_at - r.slot for _, r in live) > timedelta(minutes=10)
