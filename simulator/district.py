@@ -22,6 +22,7 @@ class Kind(Struct, frozen=True):
     days: tuple[str, ...]
     hours: str
     uplink_mbps: tuple[float, float]
+    """What the line carries."""
     people: int
     """At its fullest."""
     evening: float
@@ -61,6 +62,8 @@ _PLACES: Final = (
 _WIFI: Final = ("gov_hall", "library", "culture", "sports", "park", "hospital", "community", "school")
 WIFI_VENUES: Final = 40
 NODES: Final = 12
+SOLD: Final = 0.6
+"""What the contract promises of what the line carries: visitors use a part of it, and a test gets what they leave."""
 
 
 class Venue(Struct, frozen=True):
@@ -79,6 +82,14 @@ class Venue(Struct, frozen=True):
     """The driver reports noise and airtime."""
     gateway_answers: bool
     resolvers: tuple[str, ...]
+    oversold: bool
+    """The contract promises all that the line carries: more than a test gets."""
+
+    @property
+    def contract_mbps(self) -> tuple[int, int]:
+        """What is paid for, down and up."""
+        down, up = (round(rate if self.oversold else SOLD * rate) for rate in self.kind.uplink_mbps)
+        return down, up
 
     @property
     def kind(self) -> Kind:
@@ -103,7 +114,7 @@ class District(Struct, frozen=True):
 
 def build(seed: int, venues: int, agents: int, middle_minute: int) -> District:
     """40 of 52 venues have public Wi-Fi, 12 are government nodes; other sizes keep the shares. Agents are dealt round.
-    A tenth of the Wi-Fi venues is renewed at `middle_minute`."""
+    A tenth of the Wi-Fi venues is renewed at `middle_minute`; another tenth of all gets less than it pays for."""
     nodes = round(venues * NODES / (NODES + WIFI_VENUES)) if venues > 1 else 0
     found = [_venue(seed, i, _WIFI[i % len(_WIFI)], i // len(_WIFI), middle_minute) for i in range(venues - nodes)]
     found += [_venue(seed, i, "node", i, middle_minute) for i in range(nodes)]
@@ -134,6 +145,7 @@ def _venue(seed: int, number: int, type_: str, place: int, middle_minute: int) -
         survey=not (lacks and which == 0),
         gateway_answers=not (lacks and which == 1),
         resolvers=("site",) if lacks and which == 2 else ("site", "public"),
+        oversold=number % 10 == 7,
     )
 
 
@@ -150,7 +162,7 @@ def register(district: District) -> str:
             lines.append(f"controls = {json.dumps(controls)}")
         lines += [f"[venues.{venue.slug}.open]", *(f'{day} = ["{kind.hours}"]' for day in kind.days), ""]
     for box in district.boxes:
-        down, up = box.venue.kind.uplink_mbps
+        down, up = box.venue.contract_mbps
         lines += [
             "[[sites]]",
             f'agent = "{box.agent}"',

@@ -164,6 +164,20 @@ def test_half_of_the_venues_lack_something() -> None:
     assert 0.3 <= whole.count(False) / len(whole) <= 0.7
 
 
+def test_most_venues_get_what_they_pay_for_and_who_is_promised_the_whole_line_does_not() -> None:
+    got, oversold = {}, set()
+    for number, box in enumerate(DISTRICT.boxes):
+        if box.venue.network == "wifi":
+            down, _ = box.venue.contract_mbps
+            rates = values(records(number, 12), "throughput", "down_mbps")
+            got[box.venue.slug] = statistics.mean(rates) >= down
+            if box.venue.oversold:
+                oversold.add(box.venue.slug)
+    assert oversold
+    assert not any(got[slug] for slug in oversold)
+    assert statistics.mean(got[slug] for slug in got.keys() - oversold) > 0.8
+
+
 def test_a_light_test_beside_our_own_heavy_one_carries_a_caution() -> None:
     found = records(hours=24)
     flagged = [r for r in found if "cross_traffic" in r.flags]
