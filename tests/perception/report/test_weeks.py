@@ -241,6 +241,17 @@ def test_no_week_on_week_across_a_change_of_profile() -> None:
     assert figures["wifi/weeks/2026-W47"].state == "known"
 
 
+def test_a_week_before_that_is_not_rated_is_compared_by_the_hours_that_it_has() -> None:
+    facts = weeks.facts()
+    before = facts.stored.weeks[weeks.WEEK.shifted(-1)]
+    for at in [at for at in before if at.network == "wifi"]:
+        before[at] = {name: x for name, x in before[at].items() if name != "ppi"}  # type: ignore[index]
+    figures = weeks.report_of(facts, "cd" * 32).figures()
+    assert figures["wifi/weeks/2026-W46"].state == "unrated"
+    assert figures["wifi/weeks/2026-W47"].state == "known"
+    assert figures["wifi/change"].state == "known"
+
+
 def test_the_week_of_overlap_says_both_scores() -> None:
     profile = weeks.WIFI
     old = profile.model_copy(update={"profile": profile.profile.model_copy(update={"id": "wifi-public-2025"})})
