@@ -6,10 +6,11 @@ from operator import attrgetter
 from typing import Any, Final, cast
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from contract.record import RECORDS, Record
-from contract.values import WifiEvent
+from contract.values import Hop, Latency, Path, WifiEvent
 from contract.vocabulary import REASONS
 from simulator import calendar
 from simulator.district import Box
@@ -23,7 +24,7 @@ NEVER_ANCHORED_S: Final = 20_000.0
 """A clock that is wrong by more was reset by a restart: those records never learn their time."""
 HEAVY: Final = {"throughput": 7.5, "video": 12.0}
 """Heavy probes, and for how many seconds they load the uplink."""
-LOADED: Final = frozenset({"latency", "dns", "web", "path"})
+LOADED: Final = frozenset({"latency", "dns", "web", "path", "portal"})
 """What a loaded uplink makes worth a caution."""
 _FURTHEST: Final = timedelta(seconds=190)
 """How far from its slot a light test of the schedule may start (5 % of an hour), and some seconds."""
@@ -31,6 +32,21 @@ _PAD_MINUTES: Final = 40
 """Slots start up to 5 % of half a day off their time."""
 _OUTCOMES: Final = {reason: outcome for outcome, reasons in REASONS.items() for reason in reasons}
 _fromtimestamp = datetime.fromtimestamp
+
+
+def _not_run(result: Result, place: int, reason: str) -> None:
+    result.reason[place], result.values[place], result.duration_s[place] = reason, None, 0.0
+    result.flags.pop(place, None)
+
+
+def _untimed(values: Any) -> Any:
+    """What is kept of packets that were timed while the wall clock moved."""
+    if isinstance(values, Path):
+        return replace(values, hops=[Hop(address=hop.address) for hop in values.hops or []])
+    if isinstance(values, Latency):
+        times = [name for name in values.__struct_fields__ if name.startswith(("rtt_", "rt_pdv", "ipdv"))]
+        return replace(values, **dict.fromkeys(times))
+    return values
 
 
 class VirtualAgent:
@@ -68,8 +84,8 @@ class VirtualAgent:
         return found
 
     def _note_own_load(self, records: list[Record], start_ms: int, end_ms: int) -> None:
-        """Light measurements beside a heavy test of our own carry a caution, as the runner gives it; `records` are in
-        the order of their slots."""
+        """Light measurements beside a heavy test of our own carry a caution, as the runner gives it, however they end;
+        `records` are in the order of their slots."""
         slot = attrgetter("slot")
         for start, end in self._heavy(start_ms, end_ms):
             first = bisect.bisect_left(records, start - _FURTHEST, key=slot)
@@ -77,7 +93,7 @@ class VirtualAgent:
             for record in records[first:last]:
                 if (
                     record.probe in LOADED
-                    and record.outcome == "ok"
+                    and record.duration_s > 0
                     and record.started_at < end
                     and start < record.started_at + timedelta(seconds=record.duration_s)
                     and "cross_traffic" not in record.flags
@@ -92,7 +108,7 @@ class VirtualAgent:
                 pad_ms = round(job.period_s * 1000 * JITTER_RATIO) + 240_000
                 numbers, slot_ms = slots(self.box, job, start_ms - pad_ms, end_ms + pad_ms)
                 starts = slot_ms + self._shift_ms(job, numbers)
-                if job.mode == "quick" and self.box.venue.network == "wifi":
+                if job.mode != "working":
                     starts = starts[self._is_open(starts // 60_000)]
                 for at_ms in starts.tolist():
                     start = _fromtimestamp(at_ms / 1000, UTC)
@@ -117,9 +133,12 @@ class VirtualAgent:
         start_ms = slot_ms + self._shift_ms(job, numbers)
         there = state.at(start_ms // 60_000 - first)
         result = PROBES[job.probe](Run(self.box, job, numbers, slot_ms, there, stream))
-        if job.probe == "throughput":
+        if job.probe in HEAVY:
             self._decide(job, slot_ms, result)
         self._own_faults(job, numbers, there, result)
+        if there.during("clock_wrong").any():
+            ends = (start_ms + 1000 * result.duration_s).astype(np.int64) // 60_000
+            self._put_right(there, state.at(ends - first), result)
         return self._made(job, slot_ms, start_ms, there, result)
 
     def _decide(self, job: Job, slot_ms: Ints, result: Result) -> None:
@@ -128,29 +147,42 @@ class VirtualAgent:
         hour = calendar.minute_of_day(minutes) / 60
         opens, is_open = self._hours[0], self._is_open(minutes)
         for place, (opened, at) in enumerate(zip(is_open.tolist(), hour.tolist(), strict=True)):
-            if not opened and job.mode == "quick" and self.box.venue.network == "wifi":
-                result.reason[place], result.values[place], result.duration_s[place] = "quiet_hours", None, 0.0
-            elif (values := result.values[place]) is not None:
+            if not opened and job.mode != "working":
+                _not_run(result, place, "quiet_hours")
+            elif job.mode == "quick" and result.reason[place] is None:
                 # At such a rate the budget ends in the course of the day; the tests before it cost about the same.
-                cost = values.down_bytes + values.up_bytes
-                if job.mode == "quick" and cost * max(at - opens, 0) > DAY_BYTES:
-                    result.reason[place], result.values[place], result.duration_s[place] = "budget", None, 0.0
+                values = result.values[place]
+                if (values.down_bytes + values.up_bytes) * max(at - opens, 0) > DAY_BYTES:
+                    _not_run(result, place, "budget")
 
     def _own_faults(self, job: Job, numbers: Ints, state: State, result: Result) -> None:
-        """What the box does to its own measurements when it has no time for them."""
+        """What the box does to its own measurements when it has no time for them. A heavy test is judged when it has
+        come to its end, so that its values are kept; a light one is missed."""
         starved = state.fault("cpu_starved", "invalid_ratio")
         if not starved.any() or job.probe == "agent":
             return
         stream = self._streams[job]
         hit = stream.uniform(numbers, 990_001) < starved
         busy = stream.uniform(numbers, 990_002) < 0.15
-        heavy = job.probe in ("throughput", "video")
+        heavy = job.probe in HEAVY
         for place in np.flatnonzero(hit).tolist():
             if result.reason[place] in ("quiet_hours", "budget"):
                 continue
-            result.reason[place] = "busy" if busy[place] else "cpu_limited" if heavy else "internal"
-            if not heavy or busy[place]:
-                result.values[place] = None
+            if busy[place]:
+                _not_run(result, place, "busy")
+            elif not heavy:
+                _not_run(result, place, "internal")
+            elif result.reason[place] is None:
+                result.reason[place] = "cpu_limited"
+
+    def _put_right(self, state: State, later: State, result: Result) -> None:
+        """A wrong clock is put right by a step, which spoils the runs under way: those that end in `later`."""
+        stepped = state.during("clock_wrong") & ~later.during("clock_wrong")
+        stepped &= state.fault("clock_wrong", "offset_s") <= NEVER_ANCHORED_S
+        for place in np.flatnonzero(stepped).tolist():
+            if result.duration_s[place] > 0:
+                result.reason[place] = "clock_step"
+                result.values[place] = _untimed(result.values[place])
 
     def _made(self, job: Job, slot_ms: Ints, start_ms: Ints, state: State, result: Result) -> list[Record]:
         make: Any = RECORDS[job.probe]
@@ -172,7 +204,7 @@ class VirtualAgent:
                 strict=True,
             )
         ):
-            flags: list[str] = []
+            flags = result.flags.get(place, [])
             clock = "synced"
             if special is not None:
                 cut, late, wrong, offset_s = special[place]
@@ -180,14 +212,14 @@ class VirtualAgent:
                     continue
                 if wrong and offset_s > NEVER_ANCHORED_S:
                     clock = "none"
-                    flags.append("clock_unsynced")
+                    flags = [*flags, "clock_unsynced"]
                     slot, start = slot - round(1000 * offset_s), start - round(1000 * offset_s)
                 elif wrong:
                     # Its time was put right afterwards: the records waited for it.
                     clock = "corrected"
-                    flags.append("clock_corrected")
+                    flags = [*flags, "clock_corrected"]
                 if late or wrong:
-                    flags.append("replayed")
+                    flags = [*flags, "replayed"]
             found.append(
                 make(
                     target=target,

@@ -166,13 +166,14 @@ class State:
         caught = self.fault("portal_stuck", "caught_ratio")
         self.portal_ms = self.fault("portal_stuck", "portal_ms")
         tries = self.minutes // 10
-        self.link: Texts = np.full(len(self.minutes), None, object)
-        for lane, (fails, reason) in enumerate(
-            ((self.dhcp_fail, "dhcp_failed"), (self.eap_fail, "auth_failed"), (self.assoc_fail, "not_associated"))
-        ):
-            self.link[self._stream.uniform(tries, 50 + lane) < fails**1.5] = reason
+
+        def fails(lane: int, ratio: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+            return np.asarray(self._stream.uniform(tries, 50 + lane) < ratio**1.5)
+
+        self.unlinked = fails(1, self.eap_fail) | fails(2, self.assoc_fail)
         if hasattr(self, "snr_db"):
-            self.link[self.snr_db < 3] = "not_associated"
+            self.unlinked |= self.snr_db < 3
+        self.no_address = fails(0, self.dhcp_fail)
         self.caught = self._stream.uniform(tries, 60) < caught
 
     def at(self, places: Ints) -> "State":

@@ -19,7 +19,7 @@ from contract.record import RECORDS, Record
 from contract.schedule import phase_s
 from contract.vocabulary import Outcome
 from simulator import calendar, district, faults
-from simulator.virtual import HEAVY, VirtualAgent
+from simulator.virtual import HEAVY, LOADED, VirtualAgent
 from simulator.world import World
 from tests.simulator.places import DISTRICT, HOUR_MS, START, START_MS, fault, records, within
 
@@ -181,7 +181,7 @@ def test_most_venues_get_what_they_pay_for_and_who_is_promised_the_whole_line_do
 def test_a_light_test_beside_our_own_heavy_one_carries_a_caution() -> None:
     found = records(hours=24)
     flagged = [r for r in found if "cross_traffic" in r.flags]
-    assert {r.probe for r in flagged} <= {"latency", "dns", "web", "path"}
+    assert {r.probe for r in flagged} <= {*LOADED, *HEAVY}
     heavy = [r for r in found if r.probe in ("throughput", "video") and r.outcome == "ok"]
     assert 5 < len(flagged) < 6 * len(heavy)
     for record in flagged:
@@ -202,7 +202,7 @@ UNTOUCHED: dict[str, set[tuple[str, str]]] = {
     "lan_fault": {("wifi_link", "-"), ("agent", "-")},
     "portal_stuck": {("latency", "gateway"), ("wifi_link", "-"), ("dns", "site")},
     "dhcp_exhaustion": {("wifi_link", "-"), ("agent", "-")},
-    "eap_failure": {("wifi_link", "-"), ("agent", "-")},
+    "eap_failure": {("agent", "-")},
     "cpu_starved": {("wifi_event", "-")},
 }
 MARK: dict[str, tuple[str, set[str]]] = {
@@ -210,7 +210,7 @@ MARK: dict[str, tuple[str, set[str]]] = {
     "assoc_failure": ("wifi_join", {"not_associated"}),
     "eap_failure": ("wifi_join", {"auth_failed"}),
     "dhcp_exhaustion": ("wifi_join", {"dhcp_failed"}),
-    "portal_stuck": ("web", {"portal"}),
+    "portal_stuck": ("web", {"cert_invalid"}),
     "dns_slow": ("dns", {"timeout", "dns_failed"}),
     "dns_hijack": ("dns", {"dns_hijacked"}),
     "uplink_outage": ("latency", {"all_lost"}),
