@@ -66,6 +66,8 @@ class Limits(Struct, frozen=True):
     """Records that it holds, at most."""
     silence_s: float = 30.0
     """A batch without an answer is sent again."""
+    pause_s: float = 60.0
+    """Between two attempts to connect, at most."""
 
 
 class Counts(Struct):
@@ -270,7 +272,7 @@ class LiveAgent:
                 wait_s = 1.0
             else:
                 await asyncio.sleep(random.uniform(0, wait_s))  # noqa: S311 jitter, no secret
-                wait_s = min(2 * wait_s, 60.0)
+                wait_s = min(2 * wait_s, self._limits.pause_s)
 
     async def _connected(self, pace: Pace) -> bool:
         """Live through one connection; False when there was none."""

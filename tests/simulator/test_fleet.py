@@ -49,7 +49,7 @@ async def test_what_a_full_outbox_loses_is_told_and_nothing_else_is_lost(tmp_pat
             (tmp_path / "sites.toml").write_text(district.register(world.district))
             await lab.until(lambda: collector.register.knows("sim-0001"))
             place, console = Place("127.0.0.1", broker.port), Console(file=said, soft_wrap=True)
-            limits = Limits(keep=100, silence_s=2.0)
+            limits = Limits(keep=100, silence_s=2.0, pause_s=1.0)
             fleet = asyncio.create_task(run_fleet(place, world, start_ms, end_ms, 120, console, counts, limits))
             await lab.until(lambda: counts.stored > 20)
             broker.stop()
