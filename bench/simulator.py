@@ -5,11 +5,14 @@ python -m bench.simulator [--days 14] [--agents 1000] [--seconds 60]
 
 import argparse
 import asyncio
+import contextlib
 import io
 import resource
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +23,7 @@ from simulator.fleet import Counts, Place, run_fleet
 from simulator.world import World
 from tests.servers import Influxd
 from wanggan.broker import find_mosquitto
+from wanggan.plan import collector_configuration
 
 END_MS = 1_795_000_000_000 // 86_400_000 * 86_400_000
 DAY_MS = 86_400_000
@@ -55,10 +59,33 @@ def to_store(world: World, days: int, folder: Path, table: str) -> tuple[int, fl
     return total, time.monotonic() - began_s
 
 
-def live(agents: int, seconds: float, port: int) -> tuple[Counts, float]:
-    """What happened, and the share of a core; nobody answers, so what is sent is what is made."""
+@contextlib.contextmanager
+def answering(world: World, folder: Path) -> Iterator[int]:
+    """A real broker and a real collector on SQLite; the broker's port."""
+    port = free_port()
+    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    register, password = folder / "sites.toml", folder / "collector.password"
+    register.write_text(district.register(world.district))
+    password.write_text("not asked for\n")
+    password.chmod(0o600)
+    told = collector_configuration(port, free_port(), str(folder), str(password), str(register), simulated=True)
+    file = folder / "live.toml"
+    file.write_text(told)
+    with contextlib.ExitStack() as stack:
+        for command in (
+            [find_mosquitto() or "mosquitto", "-c", str(folder / "mosquitto.conf")],
+            [sys.executable, "-m", "wanggan", "collector", "run", "--config", str(file)],
+        ):
+            program = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            stack.callback(program.terminate)
+            time.sleep(2)
+        yield port
+
+
+def live(world: World, seconds: float, port: int) -> tuple[Counts, float]:
+    """What happened, and the share of a core."""
     counts = Counts()
-    world = World(district.build(1, agents, agents, 0))
+    agents = len(world.district.boxes)
 
     async def run() -> float:
         start_ms = round(time.time() * 1000)
@@ -104,17 +131,11 @@ def main() -> None:
             print(f"| into influxd, {found.days} days | {total:,} | {took_s:.1f} | {total / took_s:,.0f} |")
         finally:
             influx.stop()
-        port = free_port()
-        (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-        with subprocess.Popen(
-            [find_mosquitto() or "mosquitto", "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL
-        ) as broker:
-            try:
-                time.sleep(1)
-                counts, share = live(found.agents, found.seconds, port)
-            finally:
-                broker.terminate()
-        print(f"| {found.agents} live agents, {found.seconds:.0f} s | {counts.made:,} | {share:.2f} of a core | |")
+        world = World(district.build(1, found.agents, found.agents, 0))
+        with answering(world, folder) as port:
+            counts, share = live(world, found.seconds, port)
+        records = f"{counts.made:,} made, {counts.stored:,} stored"
+        print(f"| {found.agents} live agents, {found.seconds:.0f} s | {records} | {share:.2f} of a core | |")
 
 
 if __name__ == "__main__":
