@@ -24,6 +24,8 @@ from contract.throughput import LINE_S, MAX_LINE_BYTES, Admitted, Join, Joined, 
 CHUNK_BYTES: Final = 256 * 1024
 CHUNKS_PER_TURN: Final = 4
 """Moved by one connection before the event loop looks at anything else."""
+PACED_MBPS: Final = 10_000
+"""Who admits more has a line that we cannot fill, and the kernel's pacing doubles the CPU of a gigabyte."""
 IDLE_S: Final = 5.0
 """Longest silence of the other side."""
 _TCP_NOTSENT_LOWAT: Final = 25
@@ -183,7 +185,7 @@ class Sending(_Flow):
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, wanted.encode())
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, CHUNK_BYTES)
-            if admitted.capacity_mbps:
+            if admitted.capacity_mbps and admitted.capacity_mbps < PACED_MBPS:
                 pace = round(admitted.capacity_mbps * 1e6 / 8 / len(socks))
                 sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, struct.pack("Q", pace))
             self._loop.add_writer(sock, self._on_writable, sock)
