@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.network.priority import favoured
 from tests.servers import influxd, victoria_metrics
 
 __all__ = ["influxd", "victoria_metrics"]
+
+# Every worker loads this; on a busy machine any example may take long.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
