@@ -238,6 +238,8 @@ def venue(orders: socket.socket) -> None:
         file.write_text(ACCESS_POINT.format(interface=interface, channel=channel) + rest)
         points[interface] = start("hostapd", str(file))
         wait_for(lambda: Path(f"/run/hostapd/{interface}").exists(), f"the access point {interface}")
+        status = ("hostapd_cli", "-i", interface, "status")
+        wait_for(lambda: "state=ENABLED" in run(*status), f"the beacons of {interface}")
 
     def switch_off(*interfaces: str) -> None:
         for interface in interfaces:
@@ -392,6 +394,11 @@ def life() -> None:
     wait_for(lambda: Path("/run/wpa_supplicant/wlan1").exists(), "the supplicant")
     join(JOIN)
     here("eap")
+    # The same radio has another name now: what the box remembers of the air is not true any more.
+    wait_for(lambda: status()["wpa_state"] != "COMPLETED", "the end of the first network")
+    run("wpa_cli", "-i", "wlan1", "bss_flush", "0")
+    wait_for(lambda: status().get("ssid") == "venue" and status()["wpa_state"] == "COMPLETED", "the second network")
+    run("wpa_cli", "-i", "wlan1", "pmksa_flush")
     join(JOIN)
     join(JOIN_AGAIN)
 
