@@ -5,25 +5,20 @@ python -m bench.simulator [--days 14] [--agents 1000] [--seconds 60]
 
 import argparse
 import asyncio
-import contextlib
 import io
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.programs import free_port
+from bench.collector import collector_files
+from bench.programs import Broker, Program, free_port, listens, python
 from simulator import district, output
 from simulator.fleet import Counts, Place, run_fleet
 from simulator.world import World
 from tests.servers import Influxd
-from wanggan.broker import find_mosquitto
-from wanggan.plan import collector_configuration
 
 END_MS = 1_795_000_000_000 // 86_400_000 * 86_400_000
 DAY_MS = 86_400_000
@@ -59,42 +54,31 @@ def to_store(world: World, days: int, folder: Path, table: str) -> tuple[int, fl
     return total, time.monotonic() - began_s
 
 
-@contextlib.contextmanager
-def answering(world: World, folder: Path) -> Iterator[int]:
-    """A real broker and a real collector on SQLite; the broker's port."""
-    port = free_port()
-    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-    register, password = folder / "sites.toml", folder / "collector.password"
-    register.write_text(district.register(world.district))
-    password.write_text("not asked for\n")
-    password.chmod(0o600)
-    told = collector_configuration(port, free_port(), str(folder), str(password), str(register), simulated=True)
-    file = folder / "live.toml"
-    file.write_text(told)
-    with contextlib.ExitStack() as stack:
-        for command in (
-            [find_mosquitto() or "mosquitto", "-c", str(folder / "mosquitto.conf")],
-            [sys.executable, "-m", "wanggan", "collector", "run", "--config", str(file)],
-        ):
-            program = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-            stack.callback(program.terminate)
-            time.sleep(2)
-        yield port
-
-
-def live(world: World, seconds: float, port: int) -> tuple[Counts, float]:
-    """What happened, and the share of a core."""
-    counts = Counts()
-    agents = len(world.district.boxes)
-
-    async def run() -> float:
+async def live(world: World, seconds: float, folder: Path) -> tuple[Counts, float]:
+    """What happened, and the share of a core; a real broker and a real collector on SQLite answer."""
+    counts, boxes, http_port = Counts(), world.district.boxes, free_port()
+    broker = Broker(folder)
+    places = {
+        box.agent: {"interface": box.interface, "venue": box.venue.slug, "network": box.venue.network} for box in boxes
+    }
+    config = collector_files(
+        folder,
+        broker_port=broker.port,
+        influx_url=None,
+        store_file=folder / "live.db",
+        http_port=http_port,
+        places=places,
+    )
+    collector = Program(
+        "collector", python("wanggan", "collector", "run", "--config", str(config)), folder, ready=listens(http_port)
+    )
+    try:
+        await broker.start()
+        await collector.start()
         start_ms = round(time.time() * 1000)
-        task = asyncio.create_task(
-            run_fleet(
-                Place("127.0.0.1", port), world, start_ms, start_ms + 10**9, 1.0, Console(file=io.StringIO()), counts
-            )
-        )
-        while counts.connected < agents:
+        place, console = Place("127.0.0.1", broker.port), Console(file=io.StringIO())
+        task = asyncio.create_task(run_fleet(place, world, start_ms, start_ms + 10**9, 1.0, console, counts))
+        while counts.connected < len(boxes):
             await asyncio.sleep(0.2)
         await asyncio.sleep(5)
         cpu_s, wall_s = time.process_time(), time.monotonic()
@@ -102,9 +86,10 @@ def live(world: World, seconds: float, port: int) -> tuple[Counts, float]:
         share = (time.process_time() - cpu_s) / (time.monotonic() - wall_s)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return share
-
-    return counts, asyncio.run(run())
+        return counts, share
+    finally:
+        await collector.stop()
+        await broker.stop()
 
 
 def main() -> None:
@@ -132,8 +117,7 @@ def main() -> None:
         finally:
             influx.stop()
         world = World(district.build(1, found.agents, found.agents, 0))
-        with answering(world, folder) as port:
-            counts, share = live(world, found.seconds, port)
+        counts, share = asyncio.run(live(world, found.seconds, folder))
         records = f"{counts.made:,} made, {counts.stored:,} stored"
         print(f"| {found.agents} live agents, {found.seconds:.0f} s | {records} | {share:.2f} of a core | |")
 

@@ -10,6 +10,9 @@ PATH: Final = "/generate_204"
 
 SIGNATURE_HEADER: Final = "X-Wanggan-Signature"
 
+MAKE_KEY: Final = "(umask 077; openssl rand -hex 24 > {})"
+"""A command that makes a key, for a person; it wants the file's name."""
+
 NONCE: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from contract import portal_check
 from contract.fields import AgentId
 from contract.throughput import MAX_BYTES, MAX_DURATION_S, MAX_STREAMS, PORT
 from reflector.admission import Limits
@@ -144,7 +145,7 @@ def portal_key(config: Config) -> bytes | None:
     if config.portal_key_file is None:
         return None
     file = Path(config.portal_key_file)
-    first = _read_secret(file, "portal_key_file", "(umask 077; openssl rand -hex 24 > {})").partition("\n")[0].strip()
+    first = _read_secret(file, "portal_key_file", portal_check.MAKE_KEY).partition("\n")[0].strip()
     if len(first) < MIN_KEY_BYTES:
         raise ConfigError(
             f"portal_key_file: {config.portal_key_file}: its first line has under {MIN_KEY_BYTES} characters"

@@ -243,13 +243,9 @@ class LiveAgent:
             for record in self._agent.records(start_ms, stop_ms):
                 done_ms = record.started_at.timestamp() * 1000 + record.duration_s * 1000
                 heapq.heappush(later, (done_ms, next(numbers), record))
-            while later and later[0][0] < stop_ms - AHEAD_MS:
-                done_ms, _, record = heapq.heappop(later)
-                yield done_ms, record
+            yield from _over(later, stop_ms - AHEAD_MS)
             start_ms = stop_ms
-        while later and later[0][0] <= max(end_ms, time.time() * 1000):
-            done_ms, _, record = heapq.heappop(later)
-            yield done_ms, record
+        yield from _over(later, max(end_ms, time.time() * 1000))
 
     def _away_until_ms(self, pace: Pace) -> float | None:
         """The end of a fault that keeps it off the broker now."""
@@ -409,6 +405,13 @@ class LiveAgent:
         self._counts.rejected += len(ack.rejected)
         self._heard.set()
         self._flush()
+
+
+def _over(later: list[tuple[float, int, Record]], until_ms: float) -> Iterator[tuple[float, Record]]:
+    """Take from a heap what is over by then."""
+    while later and later[0][0] <= until_ms:
+        done_ms, _, record = heapq.heappop(later)
+        yield done_ms, record
 
 
 async def run_fleet(

@@ -209,7 +209,14 @@ def read_sites(path: Path) -> Sites:
 
 def read(path: Path) -> Roll:
     """:raises ConfigError: one line for each mistake, with its path."""
-    sites = read_sites(path)
+    return checked(read_sites(path), path)
+
+
+def checked(sites: Sites, path: Path) -> Roll:
+    """Who was where, by the register of this file.
+
+    :raises ConfigError: where its sites contradict one another.
+    """
     try:
         return Roll(sites)
     except ValueError as error:

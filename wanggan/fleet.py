@@ -13,7 +13,7 @@ from collector.enrolment import settings as fleet
 from collector.enrolment.authority import RESERVED, SERVERS, Authority, Certificate, utc_now, write
 from collector.enrolment.bundle import Enrolment, make
 from contract.fields import CERT_ALARM_DAYS
-from store.register import Roll, Site, Sites, read_sites
+from store.register import Site, Sites, checked, read_sites
 from store.tables import ConfigError
 
 SUCCESS: Final = 0
@@ -214,10 +214,7 @@ def _days_left(authority: Authority, name: str, now: datetime) -> float:
 def _sites(settings: fleet.FleetSettings) -> Sites:
     path = settings.register_file
     sites = read_sites(path)
-    try:
-        Roll(sites)
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    checked(sites, path)
     return sites
 
 

@@ -26,7 +26,7 @@ from perception.scores.scorer import Scorer
 from perception.verdicts.verdict import Verdict
 from perception.verdicts.verdicts import Verdicts
 from perception.week import Week
-from perception.work import place
+from perception.work import opened, place
 from simulator import district, faults
 from simulator.output import announcements, statuses, to_points
 from simulator.virtual import VirtualAgent
@@ -34,7 +34,6 @@ from simulator.world import World
 from store.interface import Block, Row, Store
 from store.point import Point
 from store.register import Roll
-from store.settings import open_store
 
 HOUR_MS: Final = 3_600_000
 SPARE: Final = 5.0
@@ -113,15 +112,12 @@ async def _roll(plan: Plan, begin_ms: int, stop_ms: int) -> None:
     settings = load(plan.config)
     world = plan.world()
     agents = [VirtualAgent(world, box, spare=plan.spare(begin_ms)) for box in world.district.boxes]
-    store = open_store(settings.store)
-    try:
+    async with opened(settings) as store:
         made = Simulated(store, (p for agent in agents for p in to_points(agent, agent.records(begin_ms, stop_ms))))
         roller = Roller(made, place(settings, Profiles(settings.profiles, plan.config.parent)))
         jobs = await roller.jobs(begin_ms * 10**6, stop_ms * 10**6)
         for hour_ms in range(begin_ms, stop_ms, HOUR_MS):
             await roller.write(hour_ms * 10**6, jobs, until_ns=plan.end_ms * 10**6)
-    finally:
-        await store.close()
 
 
 def score(plan: Plan, hours: Sequence[int]) -> None:
@@ -158,11 +154,8 @@ async def tell(plan: Plan) -> None:
 async def _perceived(plan: Plan) -> AsyncIterator[tuple[Store, Roll, Profiles]]:
     settings = load(plan.config)
     profiles = Profiles(settings.profiles, plan.config.parent)
-    store = open_store(settings.store)
-    try:
+    async with opened(settings) as store:
         yield store, place(settings, profiles).roll, profiles
-    finally:
-        await store.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,13 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _write(plan: Plan, points: Sequence[Point]) -> None:
-    store = open_store(load(plan.config).store)
-    try:
-        await store.ensure()
+    async with opened(load(plan.config)) as store:
         for first in range(0, len(points), WRITE):
             await store.write(points[first : first + WRITE])
-    finally:
-        await store.close()
 
 
 def _parse(argv: Sequence[str] | None) -> Plan:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from collector.enrolment.authority import Authority, write
 from collector.enrolment.settings import FleetSettings
+from contract import portal_check
 from store.register import Site, Venue
 from store.tables import ConfigError
 
@@ -47,7 +48,7 @@ def make(settings: FleetSettings, authority: Authority, who: Enrolment, check: C
         if not path.exists():
             raise ConfigError(
                 f"reflector.portal_key_file: {path}: no such file; take the reflector's, or make it for both: "
-                f"(umask 077; openssl rand -hex 24 > {path})"
+                f"{portal_check.MAKE_KEY.format(path)}"
             )
         files["portal.key"] = _read(path)
     if settings.reflector.keys_file is not None:

@@ -2,6 +2,8 @@
 
 from typing import Final, Literal, NamedTuple
 
+from contract.fields import CERT_ALARM_DAYS
+
 Language = Literal["zh", "en"]
 LANGUAGES: Final[tuple[Language, ...]] = ("zh", "en")
 HTML_LANGUAGE: Final[dict[Language, str]] = {"zh": "zh-CN", "en": "en"}
@@ -75,8 +77,8 @@ TEXTS: Final[dict[str, Text]] = {
         "死信无法保存，暂不拒收任何记录", "Dead letters cannot be kept, nothing is rejected meanwhile"
     ),
     "alarm.certificates": Text(
-        "证书不足 60 天，请重新入网（wanggan fleet enrol --renew）",
-        "Certificates end in less than 60 days, enrol again (wanggan fleet enrol --renew)",
+        f"证书不足 {CERT_ALARM_DAYS} 天，请重新入网（wanggan fleet enrol --renew）",
+        f"Certificates end in less than {CERT_ALARM_DAYS} days, enrol again (wanggan fleet enrol --renew)",
     ),
     "old": Text("旧值", "old"),
     "agents": Text("探针", "Agents"),

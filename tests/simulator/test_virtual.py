@@ -224,7 +224,7 @@ def series(record: Record) -> tuple[str, str]:
     return record.probe, record.resolver or record.target if record.probe == "dns" else record.target
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(strength=st.floats(0, 1))
 @pytest.mark.parametrize("kind", sorted(faults.KINDS))
 def test_a_fault_changes_nothing_before_and_after_it_nor_what_lies_elsewhere(kind: str, strength: float) -> None:

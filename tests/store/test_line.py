@@ -84,7 +84,7 @@ _ANY = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(SERIES)), st.data())
 def test_anything_becomes_one_line_or_a_refusal_with_words(series: str, data: st.DataObject) -> None:
     table = SERIES[series]

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.values import WifiLink, WifiScan
@@ -24,7 +24,6 @@ def check(mutated: Texts) -> tuple[WifiLink, WifiScan]:
     return seen
 
 
-@settings(deadline=None)
 @given(families, outputs, st.data())
 def test_a_cut_text_tells_less_and_never_otherwise(family: str, output: str, data: st.DataObject) -> None:
     whole = texts(family)
@@ -35,7 +34,6 @@ def test_a_cut_text_tells_less_and_never_otherwise(family: str, output: str, dat
         assert value is None or value == known[name], name
 
 
-@settings(deadline=None)
 @given(families, outputs, st.data())
 def test_a_flipped_byte(family: str, output: str, data: st.DataObject) -> None:
     raw = bytearray(text(family, output).encode())
@@ -44,13 +42,11 @@ def test_a_flipped_byte(family: str, output: str, data: st.DataObject) -> None:
     check(texts(family)._replace(**{output: raw.decode("utf-8", "replace")}))
 
 
-@settings(deadline=None)
 @given(families, outputs, st.text(max_size=200))
 def test_anything_at_all(family: str, output: str, anything: str) -> None:
     check(texts(family)._replace(**{output: anything}))
 
 
-@settings(deadline=None)
 @given(families, st.sampled_from(["signal", "frequency", "freq", "tx packets", "tx bitrate", "SSID"]), st.text())
 def test_any_value(family: str, key: str, value: str) -> None:
     def changed(lines: str) -> str:
